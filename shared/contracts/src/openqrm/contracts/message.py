@@ -79,6 +79,17 @@ class Message(BaseModel):
 
 _REGISTRY: dict[str, type[Message]] = {}
 
+_PLACEHOLDERS = {"{technology}": "technology", "{host}": "host_id", "{session}": "session_id", "{trace}": "trace_id"}
+
+
+def address(message: Message) -> str:
+    """The concrete subject of a message: its template with the message's own fields filled in."""
+    subject = message.subject
+    for placeholder, field in _PLACEHOLDERS.items():
+        if placeholder in subject:
+            subject = subject.replace(placeholder, str(getattr(message, field)))
+    return subject
+
 
 class Command(Message):
     """A wish, in the imperative. Sending the same `operation_id` twice gives one operation."""

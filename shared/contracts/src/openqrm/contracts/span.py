@@ -31,4 +31,5 @@ class SpansRecorded(
 ):
     """Spans of one trace that ended in one service."""
 
+    trace_id: str = Field(pattern=r"^[0-9a-f]{32}$")
     spans: tuple[Span, ...]

@@ -1,0 +1,444 @@
+"""The bus as a service sees it: publish, ask, answer, consume, follow."""
+
+import asyncio
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import structlog
+from faststream import AckPolicy
+from faststream.nats import NatsBroker, NatsMessage
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from opentelemetry.trace import SpanKind
+from pydantic import BaseModel
+
+from openqrm.bus.access import inbox_prefix
+from openqrm.bus.delivery import Delivery, GiveUp, judge, problem_of
+from openqrm.bus.envelope import ERROR_HEADER, make_headers
+from openqrm.bus.follow import Followed, Follower
+from openqrm.bus.keyed import KeyedLock
+from openqrm.bus.pull import ContinuousPull
+from openqrm.bus.settings import BusSettings
+from openqrm.bus.spans import SpanSender
+from openqrm.bus.streams import ACK_WAIT_SECONDS, Durable, stream_of
+from openqrm.contracts.clock import Clock
+from openqrm.contracts.dead_letter import DeadLetter, MessageDeadLettered
+from openqrm.contracts.errors import InvalidError, Problem, ProblemCode, TemporaryError, error_from
+from openqrm.contracts.ids import new_id
+from openqrm.contracts.message import Message, Query, address, message_for, subject_pattern
+from openqrm.telemetry import metrics
+from openqrm.telemetry.tracing import Tracing
+
+Result = TypeVar("Result", bound=BaseModel)
+M = TypeVar("M", bound=Message)
+
+Handler = Callable[[Any, Delivery], Awaitable[None]]
+"""Handles one message: (model, delivery) -> None; what its errors mean is told in `delivery`."""
+
+PUBLISH_TIMEOUT_SECONDS = 5.0
+REQUEST_TIMEOUT_SECONDS = 5.0
+
+
+class Bus:
+    """One service's connection to NATS.
+
+    Register what is answered and consumed, then `start()`. `user` is the NATS user, by default the service's name.
+    """
+
+    def __init__(self, settings: BusSettings, service: str, clock: Clock, tracing: Tracing) -> None:
+        self.service = service
+        self.clock = clock
+        self.tracing = tracing
+        self.settings = settings
+        self._user = settings.user or service
+        self._inbox_prefix = inbox_prefix(self._user)
+        self._log = structlog.get_logger(service=service)
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self._consumers: list[_Consumer] = []
+        self._pulls: list[ContinuousPull] = []
+        self._followers: list[Follower] = []
+        self._spans = SpanSender(self, clock)
+        tracing.add_processor(self._spans)
+        self._stopping = False
+        self._client: Client | None = None
+        self._js: JetStreamContext | None = None
+        self._broker = NatsBroker(
+            [url.strip() for url in settings.url.split(",")],
+            name=f"openqrm-{service}",
+            inbox_prefix=self._inbox_prefix,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            apply_types=False,
+            logger=None,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            **_credentials(settings),
+        )
+
+    # -------------------------------------------------------------------------------------------- life
+
+    async def connect(self) -> None:
+        """Reach NATS, so that publishing and asking work; nothing is consumed or answered yet."""
+        if self._client is None:
+            client = await self._broker.connect()
+            self._client = client
+            self._js = client.jetstream(timeout=PUBLISH_TIMEOUT_SECONDS)
+
+    async def start(self) -> None:
+        """Connect, then answer and consume what was registered."""
+        await self.connect()
+        await self._broker.start()
+        for consumer in self._consumers:
+            pull = ContinuousPull(
+                self.client,
+                consumer.durable.stream,
+                consumer.durable.name,
+                f"{self._inbox_prefix}.{uuid4().hex}",
+                consumer.concurrency,
+                consumer.deliver,
+                self.clock,
+            )
+            await pull.start()
+            self._pulls.append(pull)
+        self._spans.start()
+
+    async def stop(self) -> None:
+        """Finish what is being handled (up to 10 s), flush and disconnect."""
+        self._stopping = True
+        for pull in self._pulls:
+            await pull.stop()
+        for follower in self._followers:
+            await follower.stop()
+        await asyncio.gather(*(consumer.drain(10.0) for consumer in self._consumers))
+        await self._spans.stop()
+        if self._client is not None:
+            with suppress(NatsError, TimeoutError):
+                await self._client.flush(timeout=2)
+        await self._broker.stop()
+        self._client = self._js = None
+
+    @property
+    def client(self) -> Client:
+        """The NATS connection; an error before `connect`."""
+        if self._client is None:
+            raise RuntimeError(f"{self.service}: the bus is not connected yet")
+        return self._client
+
+    @property
+    def js(self) -> JetStreamContext:
+        """JetStream on the connection; an error before `connect`."""
+        if self._js is None:
+            raise RuntimeError(f"{self.service}: the bus is not connected yet")
+        return self._js
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether NATS is reachable right now."""
+        return self._client is not None and self._client.is_connected
+
+    # -------------------------------------------------------------------------------------------- publishing
+
+    async def publish(self, message: Message, about: UUID | str | None = None) -> int | None:
+        """Publish a message on its subject; `about` is the id of the thing that it is about.
+
+        Returns its stream sequence once the server keeps it; None for samples and frames, which nobody keeps.
+        Raises TemporaryError when the server does not confirm in time.
+        """
+        subject = address(message)
+        headers = make_headers(message, self.service, self.clock.now(), about)
+        body = message.model_dump_json().encode()
+        if stream_of(type(message)) is None:
+            await self.client.publish(subject, body, headers=headers)
+            return None
+        return await self.publish_kept(subject, headers, body)
+
+    async def publish_kept(self, subject: str, headers: dict[str, str], body: bytes) -> int:
+        """Publish bytes to a stream and return the sequence once the server keeps them."""
+        try:
+            ack = await self.js.publish(subject, body, headers=headers, timeout=PUBLISH_TIMEOUT_SECONDS)
+        except (NatsError, TimeoutError) as error:
+            raise TemporaryError(
+                f"The bus did not take {subject}: {error or type(error).__name__}. It will be tried again.",
+                retry_after=1.0,
+            ) from error
+        metrics.MESSAGES_PUBLISHED.labels(self.service, headers.get("ce-type", subject)).inc()
+        return ack.seq
+
+    # -------------------------------------------------------------------------------------------- asking and answering
+
+    async def request(self, query: Query[Result], timeout: float = REQUEST_TIMEOUT_SECONDS) -> Result:
+        """Ask and await the answer. Raises what the other side raised, or TemporaryError when nobody answers."""
+        subject = address(query)
+        with self.tracing.span(f"ask {query.subject}", SpanKind.CLIENT):
+            headers = make_headers(query, self.service, self.clock.now())
+            try:
+                reply = await self.client.request(
+                    subject, query.model_dump_json().encode(), timeout=timeout, headers=headers
+                )
+            except NoRespondersError as error:
+                raise TemporaryError(
+                    f"No service answers {subject}. Check that the service that does so is running.", retry_after=2.0
+                ) from error
+            except (NatsTimeout, NatsError, TimeoutError) as error:
+                raise TemporaryError(
+                    f"{subject} was not answered within {timeout:g} s. Try again; see the service's health.",
+                    code=ProblemCode.UNAVAILABLE,
+                    retry_after=2.0,
+                ) from error
+            if reply.headers and ERROR_HEADER in reply.headers:
+                raise error_from(Problem.model_validate_json(reply.data))
+            return type(query).result_type().model_validate_json(reply.data)  # type: ignore[return-value]
+
+    def answer(
+        self,
+        model: type[Query[Result]],
+        handler: Callable[[Any], Awaitable[Result]],
+        technology: str | None = None,
+    ) -> None:
+        """Answer a query, sharing the work with other replicas of this service. Before `start`."""
+
+        async def reply(message: NatsMessage) -> None:
+            raw = message.raw_message
+            outcome = "ok"
+            with metrics.QUERY_SECONDS.labels(self.service, model.subject).time():
+                try:
+                    with self.tracing.span(f"answer {model.subject}", SpanKind.SERVER, raw.headers or {}):
+                        result = await handler(model.model_validate_json(raw.data))
+                    body, headers = result.model_dump_json().encode(), None
+                except Exception as error:  # noqa: BLE001 - whatever went wrong, the asker gets an answer
+                    problem = problem_of(error)
+                    outcome = problem.code.value
+                    if problem.code is ProblemCode.INTERNAL:
+                        self._log.exception("a query failed", subject=raw.subject)
+                    body, headers = problem.model_dump_json().encode(), {ERROR_HEADER: problem.code.value}
+            metrics.QUERIES_ANSWERED.labels(self.service, model.subject, outcome).inc()
+            if raw.reply:
+                await self.client.publish(raw.reply, body, headers=headers)
+
+        async def keep_whole(message: NatsMessage) -> NatsMessage:
+            return message
+
+        self._broker.subscriber(
+            subject_pattern(model, technology or "*"),
+            queue=self.service,
+            decoder=keep_whole,
+            no_reply=True,
+            ack_policy=AckPolicy.MANUAL,
+            max_workers=64,
+        )(reply)
+
+    # -------------------------------------------------------------------------------------------- consuming
+
+    def consume(
+        self,
+        durable: Durable,
+        handlers: Mapping[type[Message], Handler],
+        key: Callable[[Any], str | None],
+        concurrency: int = 64,
+    ) -> None:
+        """Handle the messages of a durable consumer. Before `start`.
+
+        Messages with the same `key` are handled in the order in which they came; others at the same time, at most
+        `concurrency` of them.
+        """
+        self._consumers.append(_Consumer(self, durable, handlers, key, concurrency))
+
+    async def follow(
+        self,
+        stream: str,
+        deliver: Callable[[Followed], Awaitable[None]],
+        from_sequence: int | None = None,
+        subjects: tuple[str, ...] = (),
+    ) -> Follower:
+        """Get every message of a stream in order, from a sequence number or from now on, until it is stopped."""
+        follower = Follower(
+            self.client, stream, self._user, self._inbox_prefix, deliver, self.clock, from_sequence, subjects
+        )
+        await follower.start()
+        self._followers.append(follower)
+        return follower
+
+    async def unfollow(self, follower: Follower) -> None:
+        """Stop one follower."""
+        self._followers.remove(follower)
+        await follower.stop()
+
+    async def listen(
+        self,
+        model: type[M],
+        handler: Callable[[M], Awaitable[None]],
+        shared: bool = False,
+        session: UUID | None = None,
+    ) -> Subscription:
+        """Hear samples or frames from now on. `shared`: each goes to one replica only. Unreadable ones are dropped.
+
+        `session`: hear only this session's frames. Unsubscribe the returned subscription to end it.
+        """
+
+        async def on_message(message: Msg) -> None:
+            try:
+                await handler(model.model_validate_json(message.data))
+            except Exception:  # noqa: BLE001 - a sample may be lost, the subscription may not
+                self._log.warning("a sample was dropped", subject=message.subject, exc_info=True)
+
+        pattern = subject_pattern(model) if session is None else model.subject.replace("{session}", str(session))
+        return await self.client.subscribe(pattern, queue=self.service if shared else "", cb=on_message)
+
+    # -------------------------------------------------------------------------------------------- connection
+
+    async def _on_error(self, error: Exception) -> None:
+        self._log.warning("bus error", error=str(error) or type(error).__name__)
+
+    async def _on_disconnected(self) -> None:
+        if not self._stopping:
+            self._log.warning("the bus is not reachable; reconnecting")
+
+    async def _on_reconnected(self) -> None:
+        self._log.info("the bus is reachable again")
+
+
+class _Consumer:
+    """Handles the messages of one durable consumer."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        durable: Durable,
+        handlers: Mapping[type[Message], Handler],
+        key: Callable[[Any], str | None],
+        concurrency: int,
+    ) -> None:
+        self.bus = bus
+        self.durable = durable
+        self.handlers = handlers
+        self.key = key
+        self.concurrency = concurrency
+        self._slots = asyncio.Semaphore(concurrency)
+        self._keys = KeyedLock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger(service=bus.service)
+
+    async def deliver(self, message: Msg) -> None:
+        """Take one message: wait for a free slot, then handle it in a task of its own."""
+        await self._slots.acquire()
+        task = asyncio.create_task(self._handle(message), name=message.subject)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and (error := task.exception()):
+            # Only the acknowledgement itself can fail here; the message comes again after its ack wait.
+            self._log.warning("a message could not be acknowledged", subject=task.get_name(), error=str(error))
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for the messages in hand, then let go of them; they come again, here or elsewhere."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _handle(self, message: Msg) -> None:
+        alive = asyncio.create_task(self._show_life(message))
+        headers = dict(message.headers or {})
+        kind = headers.get("ce-type", message.subject)
+        model = message_for(message.subject)
+        handler = self.handlers.get(model) if model else None
+        try:
+            with (
+                self.bus.tracing.span(f"handle {kind}", SpanKind.CONSUMER, headers),
+                metrics.MESSAGE_SECONDS.labels(self.bus.service, model.subject if model else "unknown").time(),
+            ):
+                if model is None or handler is None:
+                    raise InvalidError(
+                        f"{self.bus.service} has no handler for {message.subject}. See the AsyncAPI document."
+                    )
+                body = model.model_validate_json(message.data)
+                key = self.key(body)
+                if key is None:
+                    await handler(body, _delivery(message, headers))
+                else:
+                    async with self._keys.hold(key):
+                        await handler(body, _delivery(message, headers))
+        except Exception as error:  # noqa: BLE001 - every failure ends in a retry or a dead letter
+            await self._failed(message, headers, error)
+        else:
+            await message.ack()
+            metrics.MESSAGES_HANDLED.labels(self.bus.service, kind, "ack").inc()
+        finally:
+            alive.cancel()
+
+    async def _show_life(self, message: Msg) -> None:
+        """Keep a message that takes long from being given to another replica."""
+        while True:
+            await self.bus.clock.sleep(ACK_WAIT_SECONDS / 3)
+            await message.in_progress()
+
+    async def _failed(self, message: Msg, headers: dict[str, str], error: Exception) -> None:
+        deliveries = message.metadata.num_delivered
+        verdict = judge(error, deliveries, self.bus._random)  # noqa: SLF001 - one module
+        kind = headers.get("ce-type", "unknown")
+        if isinstance(verdict, GiveUp):
+            self._log.error("a message was given up", subject=message.subject, reason=verdict.problem.message)
+            if verdict.problem.code is ProblemCode.INTERNAL:
+                self._log.error("the last error", exc_info=error)
+            letter = DeadLetter(
+                id=new_id(),
+                subject=message.subject,
+                headers=headers,
+                body=message.data,
+                consumer=f"{self.durable.stream}/{self.durable.name}",
+                deliveries=deliveries,
+                error=verdict.problem,
+                occurred_at=self.bus.clock.now(),
+            )
+            # First the letter, then TERM: dying in between gives two letters, the other order could give none.
+            await self.bus.publish(MessageDeadLettered(letter=letter), about=letter.id)
+            await message.term()
+            metrics.MESSAGES_HANDLED.labels(self.bus.service, kind, "dead-letter").inc()
+            return
+        if isinstance(error, TemporaryError):
+            self._log.warning("will be tried again", subject=message.subject, reason=error.message)
+        else:
+            self._log.error("will be tried again", subject=message.subject, exc_info=error)
+        await message.nak(delay=verdict.delay_seconds)
+        metrics.MESSAGES_HANDLED.labels(self.bus.service, kind, "retry").inc()
+
+
+def _delivery(message: Msg, headers: dict[str, str]) -> Delivery:
+    metadata = message.metadata
+    return Delivery(
+        message_id=headers.get("ce-id") or f"{metadata.stream}.{metadata.sequence.stream}",
+        subject=message.subject,
+        sequence=metadata.sequence.stream,
+        deliveries=metadata.num_delivered,
+        published_at=metadata.timestamp,
+    )
+
+
+def _credentials(settings: BusSettings) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if settings.credentials:
+        options["user_credentials"] = str(settings.credentials)
+    elif settings.user:
+        options |= {"user": settings.user, "password": settings.password}
+    if settings.ca_file or settings.cert_file:
+        context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+        options["tls"] = context
+    return options

@@ -1,0 +1,41 @@
+"""CloudEvents 1.0 in NATS binary mode: attributes as headers, the model as JSON body.
+
+Header names: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/nats-protocol-binding.md
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+from openqrm.contracts.ids import new_id
+from openqrm.contracts.message import Command, Message, RoutedCommand
+from openqrm.telemetry.tracing import inject
+
+ERROR_HEADER = "openqrm-error"
+"""Present on a reply whose body is a Problem."""
+
+
+def message_id(message: Message) -> str:
+    """The id under which a message is recognised when it comes twice: a command's is its operation's."""
+    if isinstance(message, Command):
+        return str(message.operation_id)
+    if isinstance(message, RoutedCommand):
+        return f"{message.operation_id}.{message.subject.split('.')[1]}"
+    return str(new_id())
+
+
+def make_headers(message: Message, source: str, now: datetime, about: UUID | str | None = None) -> dict[str, str]:
+    """The headers of a message that is published now, with the current trace context."""
+    identity = message_id(message)
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": identity,
+        "ce-type": message.subject.split(".{")[0],
+        "ce-source": f"/openqrm/{source}",
+        "ce-time": now.isoformat(),
+        "ce-schemaversion": str(message.schema_version),
+        "content-type": "application/json",
+        "Nats-Msg-Id": identity,
+    }
+    if about is not None:
+        headers["ce-subject"] = str(about)
+    return inject(headers)

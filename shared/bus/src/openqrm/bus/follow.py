@@ -1,0 +1,129 @@
+"""Following a stream: every message from a sequence number on, in order, without acknowledgement.
+
+An ephemeral consumer that is made anew, from the last message seen, whenever it is lost.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import uuid4
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from openqrm.bus.pull import RETRY_SECONDS, ContinuousPull
+from openqrm.contracts.clock import Clock
+
+INACTIVE_SECONDS = 60.0
+"""The server drops the consumer when nobody pulls for this long."""
+WINDOW = 512
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One message of a followed stream, not yet read."""
+
+    sequence: int
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Follower:
+    """Delivers a stream's messages in order until stopped."""
+
+    def __init__(
+        self,
+        client: Client,
+        stream: str,
+        user: str,
+        inbox_prefix: str,
+        deliver: Callable[[Followed], Awaitable[None]],
+        clock: Clock,
+        from_sequence: int | None,
+        subjects: tuple[str, ...] = (),
+    ) -> None:
+        self._client = client
+        self._stream = stream
+        self._user = user
+        self._inbox_prefix = inbox_prefix
+        self._deliver = deliver
+        self._clock = clock
+        self._next_sequence = from_sequence
+        self._subjects = subjects
+        self._pull: ContinuousPull | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._log = structlog.get_logger(stream=stream, user=user)
+
+    async def start(self) -> None:
+        """Begin with `from_sequence`, or with the next message to come when that is None."""
+        await self._make_consumer()
+        self._supervisor = asyncio.create_task(self._make_anew_when_lost(), name=f"follow {self._stream}")
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._supervisor:
+            self._supervisor.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._supervisor
+        if self._pull:
+            await self._pull.stop()
+
+    async def _make_consumer(self) -> None:
+        js = self._client.jetstream()
+        if self._next_sequence is None:
+            self._next_sequence = (await js.stream_info(self._stream)).state.last_seq + 1
+        name = f"{self._user}-{uuid4().hex}"
+        await js.add_consumer(
+            self._stream,
+            ConsumerConfig(
+                name=name,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=max(self._next_sequence, 1),
+                ack_policy=AckPolicy.NONE,
+                filter_subjects=list(self._subjects) or None,
+                inactive_threshold=INACTIVE_SECONDS,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        self._pull = ContinuousPull(
+            self._client,
+            self._stream,
+            name,
+            f"{self._inbox_prefix}.{name}",
+            WINDOW,
+            self._on_message,
+            self._clock,
+            self._on_lost,
+        )
+        await self._pull.start()
+
+    async def _on_message(self, message: Msg) -> None:
+        sequence = message.metadata.sequence.stream
+        if sequence < (self._next_sequence or 0):
+            return  # an old consumer's, after it was made anew
+        await self._deliver(Followed(sequence, message.subject, dict(message.headers or {}), message.data))
+        self._next_sequence = sequence + 1
+
+    async def _on_lost(self) -> None:
+        self._lost.set()
+
+    async def _make_anew_when_lost(self) -> None:
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            if self._pull:
+                await self._pull.stop()
+                self._pull = None
+            try:
+                await self._make_consumer()
+            except (NatsError, TimeoutError) as error:
+                self._log.warning("cannot follow; trying again", error=str(error))
+                self._lost.set()
+                await self._clock.sleep(RETRY_SECONDS)
