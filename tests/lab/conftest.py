@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from qemu_lab import Lab  # noqa: E402 - found beside this file
+from qemu_lab import Lab
 
 
 @pytest.fixture(scope="session")

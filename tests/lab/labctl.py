@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from qemu_lab import Lab, LabError  # noqa: E402 - found beside this script
+from qemu_lab import Lab, LabError
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,12 +1,14 @@
 """One cgroup per host, with which a host is found, frozen and ended as a whole.
 
-Cgroup version 1 has a tree per controller, version 2 a single one; most machines have version 2 today. Both are kept behind the same
-methods. The cgroup is the lab's register of its processes: whatever is in it was started by the lab, nothing else is ever ended.
+Cgroup version 1 has a tree per controller, version 2 a single one; most machines have version 2 today. Both are kept
+behind the same methods. The cgroup is the lab's register of its processes: whatever is in it was started by the lab,
+and nothing else is ever ended.
 """
 
 import os
 import signal
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 
 from qemu_lab.errors import LabError
@@ -51,8 +53,9 @@ class Cgroups(ABC):
     def mounts(self) -> str:
         """What the host mounts on its /sys/fs/cgroup: 'v2', or 'v1' and the trees' names."""
 
-    @abstractmethod
-    def _kill_at_once(self, host: str) -> None: ...
+    def _kill_at_once(self, host: str) -> None:
+        for process in self.processes(host):
+            _kill(process)
 
     def names(self) -> set[str]:
         """The hosts that have a group."""
@@ -70,26 +73,30 @@ class Cgroups(ABC):
         """Ends every process of the host and waits until they are gone."""
         # A process frozen under version 1 dies only when it thaws.
         self.set_frozen(host, frozen=False)
-        self._kill_at_once(host)
 
         def gone() -> bool:
-            # Again, for those that were being born.
-            for process in (left := self.processes(host)):
-                _kill(process)
-            return not left
+            # More than once, for those that were being born.
+            self._kill_at_once(host)
+            return not self.processes(host)
 
         if not eventually(gone, GONE_SECONDS):
             raise LabError(f"processes of {host} do not die: {sorted(self.processes(host))}")
 
     def remove(self, host: str) -> None:
-        """Takes away the host's empty group."""
+        """Takes away the host's group, ending what is in it. What cannot be removed stays, for down() to report."""
         for tree in self.trees():
-            _remove(tree / host)
+
+            def removed(group: Path = tree / host) -> bool:
+                # A command that was on its way in while the host was ended.
+                self._kill_at_once(host)
+                return _removed(group)
+
+            eventually(removed, GONE_SECONDS)
 
     def remove_all(self) -> None:
         """Takes away the lab's own groups, whose hosts must be gone by now."""
         for tree in self.trees():
-            _remove(tree)
+            eventually(partial(_removed, tree), GONE_SECONDS)
 
     def _register(self, host: str) -> Path:
         return self.trees()[0] / host
@@ -116,7 +123,7 @@ class CgroupsV1(Cgroups):
                     for file in ("cpuset.cpus", "cpuset.mems"):
                         (group / file).write_text((group.parent / file).read_text())
 
-    def entrances(self, host: str, *, first: bool = False) -> list[Path]:  # noqa: ARG002 - the same here
+    def entrances(self, host: str, *, first: bool = False) -> list[Path]:
         return [tree / host / "cgroup.procs" for tree in self.trees()]
 
     def set_frozen(self, host: str, frozen: bool) -> None:
@@ -131,13 +138,9 @@ class CgroupsV1(Cgroups):
     def mounts(self) -> str:
         return "v1 " + " ".join(self._names)
 
-    def _kill_at_once(self, host: str) -> None:
-        for process in self.processes(host):
-            _kill(process)
-
 
 class CgroupsV2(Cgroups):
-    """One tree. A group that hands controllers on must hold no process itself, so a host's processes start in 'init' below it."""
+    """One tree. A group that hands controllers on must hold no process itself, so a host's processes are in 'init'."""
 
     def trees(self) -> list[Path]:
         return [self._root / self._group]
@@ -157,7 +160,7 @@ class CgroupsV2(Cgroups):
         try:
             (group / "cgroup.subtree_control").write_text(f"+{controller}")
         except OSError:
-            # In a container the root may hold processes itself. Without the controller the hosts run, only without its limits.
+            # In a container the root may hold processes itself. The hosts run without the controller, and its limits.
             return
 
     def entrances(self, host: str, *, first: bool = False) -> list[Path]:
@@ -170,7 +173,7 @@ class CgroupsV2(Cgroups):
         if file.exists():
             file.write_text("1" if frozen else "0")
 
-    def settle(self, host: str, launcher: int) -> None:  # noqa: ARG002 - one place for all
+    def settle(self, host: str, launcher: int) -> None:
         try:
             (self.trees()[0] / "launchers" / "cgroup.procs").write_text(str(launcher))
         except ProcessLookupError:
@@ -187,10 +190,15 @@ class CgroupsV2(Cgroups):
         file = self._register(host) / "cgroup.kill"  # since Linux 5.14
         if file.exists():
             file.write_text("1")
+        else:
+            super()._kill_at_once(host)
 
 
 def detect(tag: str, root: Path = ROOT) -> Cgroups:
-    """The machine's cgroups. OPENQRM_LAB_CGROUPS=v2 takes the controller-less version 2 tree of a machine that has both."""
+    """The machine's cgroups; LabError if there are none.
+
+    OPENQRM_LAB_CGROUPS=v2 takes the version 2 tree of a machine that has both, which comes without controllers.
+    """
     if (root / "cgroup.controllers").exists():
         return CgroupsV2(root, tag)
     if os.environ.get("OPENQRM_LAB_CGROUPS") == "v2" and (root / "unified" / "cgroup.controllers").exists():
@@ -214,15 +222,11 @@ def _kill(process: int) -> None:
         return
 
 
-def _remove(tree: Path) -> None:
-    """Removes a group with its inner groups. What cannot be removed stays, for down() to report."""
-
-    def removed() -> bool:
-        for group, _, _ in os.walk(tree, topdown=False):
-            try:
-                Path(group).rmdir()
-            except OSError:
-                return False  # a process that just ended counts a moment longer
-        return True
-
-    eventually(removed, GONE_SECONDS)
+def _removed(tree: Path) -> bool:
+    """Removes a group with its inner groups; False as long as one of them is in use."""
+    for group, _, _ in os.walk(tree, topdown=False):
+        try:
+            Path(group).rmdir()
+        except OSError:
+            return False  # a process that just ended counts a moment longer
+    return True

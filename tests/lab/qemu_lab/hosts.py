@@ -19,7 +19,7 @@ CODE = Path(__file__).resolve().parent
 START_SECONDS = 60.0
 # What a host changes on its root lies in RAM; guests' disks belong into /lab/local or /lab/shared.
 UPPER_SIZE = "1g"
-# Directories that a machine may keep on file systems of their own; an overlay of / does not show what is mounted below it.
+# Directories that a machine may keep on file systems of their own: an overlay of / does not show what is mounted in it.
 SUBMOUNTS = ("/usr", "/var", "/var/lib", "/var/cache", "/var/log", "/opt", "/srv")
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 # Joins cgroups ($1: how many files follow) and becomes the command behind them.
@@ -44,8 +44,8 @@ class Hosts:
         host = self._folder.host(member.name)
         for name in ("root", "upper", "disk"):
             (host / name).mkdir(parents=True)
-        # A file system of its own, because an upper layer must not lie below its lower one. It is mounted out here and not
-        # inside the host, so that the host's root outlives a power cut.
+        # A file system of its own, because an upper layer must not lie below its lower one. It is mounted out here and
+        # not inside the host, so that the host's root outlives a power cut.
         run(["mount", "-t", "tmpfs", "-o", f"mode=755,size={UPPER_SIZE}", f"lab-{member.name}", str(host / "upper")])
         (host / "upper/root").mkdir(mode=0o755)
         write_host_files(host / "upper/root", member, members, self._keys)
@@ -108,7 +108,6 @@ class Hosts:
         depth = len(_numbers(os.getpid()))
         for process in self._cgroups.processes(name):
             numbers = _numbers(process)
-            # 'unshare' forks it, so for a moment it is still called by that name and has no root of its own.
             if len(numbers) == depth + 1 and numbers[-1] == 1:
                 return process
         return None

@@ -57,7 +57,7 @@ class Keys:
         return self._folder / "ssh" / name
 
     def pki(self, name: str) -> Path:
-        """A member's folder for libvirt's `pkipath`: cacert.pem, clientcert.pem, clientkey.pem, servercert.pem, serverkey.pem."""
+        """A member's folder for libvirt's `pkipath`: {ca,client,server}cert.pem and {client,server}key.pem."""
         return self._folder / "pki" / name
 
     def create(self, members: Iterable[Member]) -> None:

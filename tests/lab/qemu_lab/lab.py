@@ -14,7 +14,7 @@ from qemu_lab.controller import ControllerConnection, in_namespace
 from qemu_lab.errors import LabError
 from qemu_lab.hosts import Hosts, joining
 from qemu_lab.keys import Keys
-from qemu_lab.plan import Folder, Member, Role, members
+from qemu_lab.plan import NETWORKS, Folder, Member, Role, members
 from qemu_lab.shell import eventually, run
 
 CONTROLLER = "ctl"
@@ -29,7 +29,8 @@ Network = Literal["mgmt", "san"]
 class Lab:
     """One lab, running or not. Every method may be called from any process: what runs is found again by its cgroups.
 
-    `controller` is where the product under test belongs; it sees every host, and the machine's own network does not exist there.
+    The product under test belongs into the controller's network ('ctl'): every host is there, the machine's own network
+    is not.
     """
 
     def __init__(self, folder: Folder | None = None) -> None:
@@ -43,8 +44,8 @@ class Lab:
     def up(self, hypervisors: int = 3, *, kvm: bool = False) -> bool:
         """Brings the lab up; False if it already ran like this. What is left of an earlier one is removed first.
 
-        With `kvm` the hosts get the machine's /dev/kvm; without it they emulate, as everywhere else. Raises LabError naming
-        what is missing or which host failed.
+        With `kvm` the hosts get the machine's /dev/kvm; without it they emulate, as everywhere else. Raises LabError
+        naming what is missing or which host failed.
         """
         requirements.check()
         if self._runs(hypervisors, kvm):
@@ -65,9 +66,9 @@ class Lab:
         return True
 
     def down(self) -> None:
-        """Ends every process of the lab and removes its namespaces, mounts, cgroups and files; harmless if there is none.
+        """Ends every process of the lab and removes its namespaces, mounts, cgroups and files.
 
-        Raises LabError if something is left.
+        Harmless if there is no lab. Raises LabError if something is left.
         """
         names = self._cgroups.names()
         for name in names:
@@ -125,7 +126,7 @@ class Lab:
         return self._keys.known_hosts
 
     def pki(self, name: str = CONTROLLER) -> Path:
-        """A member's certificates (cacert, clientcert, clientkey, servercert, serverkey, each .pem): libvirt's `pkipath`."""
+        """A member's certificates for libvirt's `pkipath`: {ca,client,server}cert.pem and {client,server}key.pem."""
         return self._keys.pki(name)
 
     def local(self, name: str) -> Path:
@@ -217,7 +218,7 @@ class Lab:
     def power_cut(self, name: str, *, silent: bool = True) -> None:
         """Cuts a host's power: all its processes end at once, its disks keep what was written.
 
-        `silent` pulls the cables first, as a real power cut does; otherwise the kernel still closes the host's connections.
+        `silent` pulls the cables first, as a real power cut does; otherwise the kernel still closes the connections.
         """
         self._host(name)
         if silent:
@@ -261,7 +262,7 @@ class Lab:
     # --- inner parts ----------------------------------------------------------------------------
 
     def _set_links(self, name: str, *, up: bool) -> None:
-        for net in network.NETWORKS:
+        for net in NETWORKS:
             network.set_link(self._folder, name, net, up)
 
     def _member(self, name: str) -> Member:

@@ -1,6 +1,7 @@
-"""The lab's wires: a switch in a namespace of its own, with a management and a storage network, and every member plugged into both.
+"""The lab's wires: a switch in a namespace of its own, with a management and a storage network.
 
-No namespace has a default route or forwards, so nothing of the lab leaves the machine.
+Every member is plugged into both. No namespace has a default route or forwards, so nothing of the lab leaves the
+machine.
 """
 
 from collections.abc import Iterable
@@ -62,7 +63,7 @@ def _plug_in(folder: Folder, member: Member) -> None:
     _ip(switch, lines)
     lines = ["link set eth0 up", "link set eth1 up", f"addr add {member.san_address}/24 dev eth1"]
     if member.role is Role.HYPERVISOR:
-        # br0 carries the host's address and its guests' NICs; br1 leads nowhere, for guests that are put on another network.
+        # br0 carries the host's address and its guests' NICs; br1 leads nowhere, for guests put on another network.
         lines += ["link add br0 type bridge", "link set eth0 master br0", "link set br0 up"]
         lines += ["link add br1 type bridge", "link set br1 up", f"addr add {member.address}/24 dev br0"]
     else:

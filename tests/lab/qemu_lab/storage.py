@@ -38,7 +38,7 @@ class NbdExport:
 
 
 PLAIN_TARGET = IscsiTarget("iqn.2026-01.lab.openqrm:plain", 128)
-CHAP_TARGET = IscsiTarget("iqn.2026-01.lab.openqrm:chap", 128, "labuser", "labsecret123")  # noqa: S106 - the lab's own
+CHAP_TARGET = IscsiTarget("iqn.2026-01.lab.openqrm:chap", 128, "labuser", "labsecret123")
 NFS_EXPORT = NfsExport("/lab/local/nfs", "/nfs", "/lab/local/nfs")
 NBD_EXPORT = NbdExport("nbd1", 128)
 
