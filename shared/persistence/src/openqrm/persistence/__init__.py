@@ -1,1 +1,1 @@
-""""""
+"""PostgreSQL for the services that own tables: engine, transactions, outbox, inbox, migrations."""

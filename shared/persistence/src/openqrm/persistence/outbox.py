@@ -1,0 +1,188 @@
+"""Transactional outbox: what is to be published is committed with the change that it tells of, and published after.
+
+One relay per schema is at work at a time, held by a PostgreSQL advisory lock. Messages with the same key are
+published in the order in which they were written; a message may be published twice when the relay dies in between,
+and is recognised by its Nats-Msg-Id.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+from zlib import crc32
+
+import structlog
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from openqrm.contracts.clock import Clock
+from openqrm.contracts.errors import TemporaryError
+from openqrm.persistence.database import Database
+from openqrm.telemetry import metrics
+
+BATCH = 500
+POLL_SECONDS = 0.5
+"""How soon another replica's messages are seen; one's own are published at once."""
+RETRY_SECONDS = 1.0
+
+
+class Publisher(Protocol):
+    """Where the relay publishes to: the bus."""
+
+    async def publish_kept(self, subject: str, headers: dict[str, str], body: bytes) -> int:
+        """Publish to a stream and return the sequence; TemporaryError when it cannot be now."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One message to be published."""
+
+    key: str
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+    history: bool
+    """Whether it also goes to the events table: the facts, not the routed commands."""
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """The outbox table of a schema."""
+    return Table(
+        "outbox",
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        Column("key", Text, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("headers", JSONB, nullable=False),
+        Column("body", LargeBinary, nullable=False),
+        Column("history", Boolean, nullable=False),
+    )
+
+
+def events_table(metadata: MetaData) -> Table:
+    """The history of published events of a schema."""
+    return Table(
+        "events",
+        metadata,
+        Column("sequence", BigInteger, primary_key=True),
+        Column("subject", Text, nullable=False),
+        Column("key", Text, nullable=False, index=True),
+        Column("headers", JSONB, nullable=False),
+        Column("body", LargeBinary, nullable=False),
+        Column("published_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+    )
+
+
+async def write_outbox(connection: AsyncConnection, table: Table, messages: Sequence[Outgoing]) -> None:
+    """Add messages in the current transaction."""
+    if messages:
+        await connection.execute(
+            insert(table),
+            [
+                {"key": m.key, "subject": m.subject, "headers": m.headers, "body": m.body, "history": m.history}
+                for m in messages
+            ],
+        )
+
+
+_LIST = text("SELECT id, key, subject, headers, body, history FROM outbox ORDER BY id LIMIT :batch")
+_DONE = text("DELETE FROM outbox WHERE id = ANY(:ids)")
+_RECORD = text(
+    "INSERT INTO events (sequence, subject, key, headers, body) "
+    "SELECT s.sequence, o.subject, o.key, o.headers, o.body FROM outbox o "
+    "JOIN unnest(CAST(:ids AS bigint[]), CAST(:sequences AS bigint[])) AS s(id, sequence) ON s.id = o.id "
+    "WHERE o.history ON CONFLICT (sequence) DO NOTHING"
+)
+
+
+class OutboxRelay:
+    """Publishes what transactions left in the outbox."""
+
+    def __init__(self, database: Database, publisher: Publisher, clock: Clock, service: str) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._clock = clock
+        self._service = service
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger(service=service)
+
+    def start(self) -> None:
+        """Begin to publish."""
+        self._task = asyncio.create_task(self._run(), name=f"outbox {self._database.schema}")
+
+    async def stop(self) -> None:
+        """Stop; what is left is published after the next start."""
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def wake(self) -> None:
+        """Something was committed."""
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._hold_lock_and_publish()
+            except (SQLAlchemyError, OSError, TimeoutError, TemporaryError) as error:
+                self._log.warning("the outbox waits", reason=str(error).splitlines()[0] if str(error) else repr(error))
+                await self._clock.sleep(RETRY_SECONDS)
+
+    async def _hold_lock_and_publish(self) -> None:
+        lock = {"key": crc32(f"outbox {self._database.schema}".encode())}
+        async with self._database.engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not (await connection.execute(text("SELECT pg_try_advisory_lock(:key)"), lock)).scalar_one():
+                await self._clock.sleep(POLL_SECONDS)
+            try:
+                while True:
+                    self._wake.clear()
+                    if not await self._publish_batch(connection):
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+            finally:
+                with suppress(SQLAlchemyError, OSError):
+                    await connection.execute(text("SELECT pg_advisory_unlock(:key)"), lock)
+
+    async def _publish_batch(self, connection: AsyncConnection) -> bool:
+        rows = (await connection.execute(_LIST, {"batch": BATCH})).all()
+        metrics.OUTBOX_PENDING.labels(self._service).set(len(rows))
+        if not rows:
+            return False
+        by_key: dict[str, list[tuple[int, str, dict[str, str], bytes]]] = defaultdict(list)
+        for row in rows:
+            by_key[row.key].append((row.id, row.subject, row.headers, row.body))
+        published: dict[int, int] = {}
+
+        async def publish_in_order(messages: list[tuple[int, str, dict[str, str], bytes]]) -> None:
+            for identity, subject, headers, body in messages:
+                published[identity] = await self._publisher.publish_kept(subject, headers, body)
+
+        results = await asyncio.gather(*map(publish_in_order, by_key.values()), return_exceptions=True)
+        if published:
+            ids, sequences = list(published), list(published.values())
+            await connection.execute(_RECORD, {"ids": ids, "sequences": sequences})
+            await connection.execute(_DONE, {"ids": ids})
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return True
