@@ -1,6 +1,6 @@
 """The lab's own promises: hosts answer, faults are what they say, nothing is left behind.
 
-Everything here runs in a lab of its own in a temporary folder, beside whatever lab is up.
+Everything here runs in labs of its own, beside whatever lab is up.
 """
 
 import signal
@@ -28,9 +28,16 @@ def libvirt_answers(lab: Lab, uri: str, seconds: int = 10) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def folder_beside(name: str) -> Folder:
+    """A folder with a fixed name: what a killed test run leaves, the next one finds and clears away."""
+    lab = Folder.from_environment().path
+    return Folder(lab.with_name(f"{lab.name}-{name}"))
+
+
 @pytest.fixture(scope="module")
-def own_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    lab = Lab(Folder(tmp_path_factory.mktemp("lab")))
+def own_lab() -> Iterator[Lab]:
+    lab = Lab(folder_beside("itself"))
+    lab.down()
     assert lab.up(2)
     yield lab
     lab.down()
@@ -161,10 +168,11 @@ def test_up_is_harmless_while_it_runs(own_lab: Lab) -> None:
 
 
 @pytest.mark.lab
-def test_up_clears_away_what_a_crash_left(tmp_path: Path) -> None:
-    lab = Lab(Folder(tmp_path / "lab"))
+def test_up_clears_away_what_a_crash_left() -> None:
+    folder = folder_beside("crash")
+    lab = Lab(folder)
     lab.up(1)
-    (tmp_path / "lab/lab.json").unlink()
+    folder.description.unlink()
     stranger = subprocess.Popen(["sleep", "60"])
     server = lab.popen_in_controller(["sleep", "60"])
     try:
@@ -177,15 +185,15 @@ def test_up_clears_away_what_a_crash_left(tmp_path: Path) -> None:
         stranger.kill()
         stranger.wait()
     assert lab.leftovers() == []
-    assert not (tmp_path / "lab").exists()
+    assert not folder.path.exists()
     lab.down()
 
 
 @pytest.mark.lab
 @pytest.mark.skipif(not Path("/sys/fs/cgroup/unified").is_dir(), reason="only a machine with both cgroup versions")
-def test_the_lab_runs_on_cgroup_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lab_runs_on_cgroup_version_2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENQRM_LAB_CGROUPS", "v2")
-    lab = Lab(Folder(tmp_path / "lab"))
+    lab = Lab(folder_beside("v2"))
     lab.up(1)
     try:
         assert libvirt_answers(lab, lab.uri("kvm1"))
