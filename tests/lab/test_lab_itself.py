@@ -163,8 +163,12 @@ def test_a_power_cut_takes_the_guests_and_leaves_the_disks(own_lab: Lab) -> None
 
 
 @pytest.mark.lab
-def test_up_is_harmless_while_it_runs(own_lab: Lab) -> None:
+def test_up_is_harmless_while_it_runs_and_heals_it(own_lab: Lab) -> None:
+    own_lab.freeze("kvm1")
+    own_lab.link("kvm2", up=False)
     assert not own_lab.up(2)
+    assert libvirt_answers(own_lab, own_lab.uri("kvm1"))
+    assert libvirt_answers(own_lab, own_lab.uri("kvm2"))
 
 
 @pytest.mark.lab

@@ -44,6 +44,7 @@ class Lab:
     def up(self, hypervisors: int = 3, *, kvm: bool = False) -> bool:
         """Brings the lab up; False if it already ran like this. What is left of an earlier one is removed first.
 
+        In a lab that runs, frozen hosts are thawed and cables plugged in. If a host is off or silent, all is made anew.
         With `kvm` the hosts get the machine's /dev/kvm; without it they emulate, as everywhere else. Raises LabError
         naming what is missing or which host failed.
         """
@@ -279,10 +280,13 @@ class Lab:
 
     def _wait_for(self, member: Member) -> None:
         self._hosts.wait_until_started(member)
-        self._wait_for_port(member, SSH_PORT)
-        if member.role is Role.HYPERVISOR:
-            self._wait_for_port(member, TCP_PORT)
-            self._wait_for_port(member, TLS_PORT)
+        for port in self._ports(member):
+            self._wait_for_port(member, port)
+
+    @staticmethod
+    def _ports(member: Member) -> list[int]:
+        """Where the host answers as long as its daemons run."""
+        return [SSH_PORT, TCP_PORT, TLS_PORT] if member.role is Role.HYPERVISOR else [SSH_PORT]
 
     def _wait_for_port(self, member: Member, port: int) -> None:
         if not eventually(lambda: self.answers(member.address, port), ANSWER_SECONDS):
@@ -296,14 +300,19 @@ class Lab:
         return description
 
     def _runs(self, hypervisors: int, kvm: bool) -> bool:
-        """Whether this very lab is up and every host of it answers."""
+        """Whether this very lab is up and every host of it answers, once thawed and plugged in."""
         try:
             description = self._description()
         except LabError:
             return False
         if description != {"hypervisors": hypervisors, "kvm": kvm} or not self.controller_namespace.exists():
             return False
-        return all(self.is_on(host.name) and self.answers(host.address, SSH_PORT) for host in self.hosts)
+        if not all(self.is_on(host.name) for host in self.hosts):
+            return False
+        for host in self.hosts:
+            self._cgroups.set_frozen(host.name, frozen=False)
+            self._set_links(host.name, up=True)
+        return all(self.answers(host.address, port) for host in self.hosts for port in self._ports(host))
 
     def _mounts(self) -> list[str]:
         """The mounts below the lab's folder, outermost first."""
