@@ -1,0 +1,71 @@
+"""What we write beside a domain, in libvirt's metadata under our own XML namespace. Pure."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, replace
+
+NAMESPACE = "https://openqrm.org/xmlns/libvirt/partition/1"
+PREFIX = "openqrm"
+
+ET.register_namespace(PREFIX, NAMESPACE)
+
+_TAG = f"{{{NAMESPACE}}}partition"
+_MAKING = f"{{{NAMESPACE}}}making"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What stands beside a domain."""
+
+    epoch: int
+    making: frozenset[str] = frozenset()
+    """Ids of disks whose volumes are being made: one that stands here later was never finished."""
+    held: bool = False
+    """It came by migration and must not run before the source is proven to be off."""
+    guest_vcpus: int | None = None
+    """vCPUs that the guest uses since it was asked to leave the others alone; None: all."""
+
+    def with_making(self, disk_id: str) -> "Marks":
+        """The marks while a disk's volume is being made."""
+        return replace(self, making=self.making | {disk_id})
+
+    def without_making(self, disk_id: str) -> "Marks":
+        """The marks once it is made."""
+        return replace(self, making=self.making - {disk_id})
+
+
+def render_marks(marks: Marks) -> ET.Element:
+    """The marks as the child of <metadata>."""
+    element = ET.Element(_TAG, {"epoch": str(marks.epoch)})
+    if marks.held:
+        element.set("held", "yes")
+    if marks.guest_vcpus is not None:
+        element.set("guest-vcpus", str(marks.guest_vcpus))
+    for disk_id in sorted(marks.making):
+        ET.SubElement(element, _MAKING, {"disk": disk_id})
+    return element
+
+
+def read_marks(domain: ET.Element) -> Marks | None:
+    """The marks in a domain's XML; None for a stranger."""
+    element = domain.find(f"metadata/{_TAG}")
+    if element is None:
+        return None
+    epoch, guest_vcpus = element.get("epoch", ""), element.get("guest-vcpus")
+    if not epoch.isdecimal():
+        return None
+    return Marks(
+        epoch=int(epoch),
+        making=frozenset(making.get("disk", "") for making in element.findall(_MAKING)),
+        held=element.get("held") == "yes",
+        guest_vcpus=int(guest_vcpus) if guest_vcpus else None,
+    )
+
+
+def with_marks(domain: ET.Element, marks: Marks) -> None:
+    """Put the marks into a domain's XML, in place of those that are there."""
+    metadata = domain.find("metadata")
+    if metadata is None:
+        metadata = ET.SubElement(domain, "metadata")
+    for old in metadata.findall(_TAG):
+        metadata.remove(old)
+    metadata.append(render_marks(marks))

@@ -1,0 +1,177 @@
+"""One libvirt connection with its tunnel and its threads."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import libvirt
+
+from openqrm.executor_qemu.event_loop import start_event_loop
+from openqrm.executor_qemu.settings import QemuSettings
+from openqrm.executor_qemu.tunnels import Tunnel
+from openqrm.executor_qemu.workers import Workers
+
+T = TypeVar("T")
+
+DomainEvent = Callable[[str, str], None]
+"""Called with a domain's UUID and what happened, from libvirt's thread."""
+
+_LIFECYCLE = {
+    libvirt.VIR_DOMAIN_EVENT_DEFINED: "defined",
+    libvirt.VIR_DOMAIN_EVENT_UNDEFINED: "undefined",
+    libvirt.VIR_DOMAIN_EVENT_STARTED: "started",
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED: "paused",
+    libvirt.VIR_DOMAIN_EVENT_RESUMED: "resumed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: "stopped",
+    libvirt.VIR_DOMAIN_EVENT_SHUTDOWN: "shut down",
+    libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED: "suspended by its guest",
+    libvirt.VIR_DOMAIN_EVENT_CRASHED: "crashed",
+}
+
+_STOPPED = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "shut down by its guest",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "stopped by force",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "its guest crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: "moved away",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: "saved to disk",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "its QEMU process ended by itself",
+}
+
+REBOOTED = "rebooted"
+
+_OTHER_EVENTS = {
+    libvirt.VIR_DOMAIN_EVENT_ID_REBOOT: REBOOTED,
+    libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE: "memory changed",
+    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED: "device added",
+    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: "device removed",
+    libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON: "disk error",
+    libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE: "metadata changed",
+}
+
+
+def lifecycle_words(event: int, detail: int) -> str:
+    """What a lifecycle event says, in words."""
+    words = _LIFECYCLE.get(event, f"event {event}")
+    if event == libvirt.VIR_DOMAIN_EVENT_STOPPED and detail in _STOPPED:
+        return f"{words}: {_STOPPED[detail]}"
+    return words
+
+
+class Session:
+    """Runs calls on one libvirt connection, each in a thread and with a time limit."""
+
+    def __init__(self, tunnel: Tunnel, workers: Workers) -> None:
+        self._tunnel = tunnel
+        self._workers = workers
+        self._connection: Any = None
+        self._callbacks: list[int] = []
+        self._awaited = 0
+        self._closed = False
+        self.lost = False
+        """The connection broke."""
+        self.retired = False
+        """One of its calls hangs: no new ones are made on it."""
+
+    @classmethod
+    async def open(
+        cls,
+        tunnel: Tunnel,
+        name: str,
+        settings: QemuSettings,
+        on_lost: Callable[["Session"], None],
+        on_event: DomainEvent | None = None,
+    ) -> "Session":
+        """Connect through the tunnel. Raises libvirtError or TimeoutError; the tunnel is cut then."""
+        start_event_loop()
+        session = cls(tunnel, Workers(name, settings.calls_per_host))
+        loop = asyncio.get_running_loop()
+
+        def lost() -> None:
+            if not session._closed:
+                session.lost = True
+                on_lost(session)
+
+        def lost_callback(_connection: object, _reason: int, _opaque: object) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(lost)
+
+        def connect() -> None:
+            connection = libvirt.open(f"qemu+unix:///system?mode=direct&socket={tunnel.path}")
+            connection.setKeepAlive(settings.keepalive_seconds, settings.keepalive_count)
+            connection.registerCloseCallback(lost_callback, None)
+            if on_event is not None:
+                session._callbacks = _register_events(connection, loop, on_event)
+            session._connection = connection
+
+        try:
+            await session._workers.run(connect, settings.connect_timeout_seconds)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    @property
+    def usable(self) -> bool:
+        """Whether new calls may be made on it."""
+        return not (self.lost or self.retired or self._closed)
+
+    @property
+    def connection(self) -> Any:
+        """The libvirt connection, for calls that need two of them."""
+        return self._connection
+
+    async def run(self, function: Callable[[Any], T], timeout: float | None) -> T:
+        """Run `function(connection)` in a thread. Raises libvirtError, or TimeoutError while it may still hang."""
+        self._awaited += 1
+        try:
+            return await self._workers.run(lambda: function(self._connection), timeout)
+        finally:
+            self._awaited -= 1
+            self._close_when_unused()
+
+    def retire(self) -> None:
+        """Take no new calls, and end once nobody awaits a call any more: what hangs then ends with its tunnel."""
+        self.retired = True
+        self._close_when_unused()
+
+    def _close_when_unused(self) -> None:
+        if self.retired and self._awaited == 0:
+            self.close()
+
+    def close(self) -> None:
+        """End it at once; harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        self._tunnel.cut()
+        # With the tunnel cut these end at once, yet libvirt may still wait for the lock of a call that is ending.
+        Workers("libvirt-close", 1).submit(self._forget)
+        self._workers.stop()
+
+    def _forget(self) -> None:
+        if self._connection is None:
+            return
+        for callback in self._callbacks:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.domainEventDeregisterAny(callback)
+        with contextlib.suppress(libvirt.libvirtError):
+            self._connection.unregisterCloseCallback()
+        with contextlib.suppress(libvirt.libvirtError):
+            self._connection.close()
+
+
+def _register_events(connection: Any, loop: asyncio.AbstractEventLoop, on_event: DomainEvent) -> list[int]:
+    def tell(domain: Any, words: str) -> None:
+        with contextlib.suppress(RuntimeError, libvirt.libvirtError):
+            loop.call_soon_threadsafe(on_event, domain.UUIDString(), words)
+
+    def on_lifecycle(_connection: object, domain: Any, event: int, detail: int, _opaque: object) -> None:
+        tell(domain, lifecycle_words(event, detail))
+
+    def on_other(_connection: object, domain: Any, *details: Any) -> None:
+        tell(domain, str(details[-1]))
+
+    callbacks = [connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_lifecycle, None)]
+    callbacks += [connection.domainEventRegisterAny(None, kind, on_other, words) for kind, words in _OTHER_EVENTS.items()]
+    return callbacks

@@ -1,0 +1,34 @@
+"""What the operator of an executor sets: keys, certificates, time limits."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class QemuSettings(BaseModel):
+    """Settings of the driver; those of a single host are in its HostConnection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ssh_private_key: Path | None = Field(
+        default=None, description="Private key for qemu+ssh and host.prepare; ~/.ssh/id_* when left out"
+    )
+    pki_path: Path | None = Field(
+        default=None,
+        description="Folder with cacert.pem, clientcert.pem and clientkey.pem for qemu+tls; "
+        "libvirt's own places under /etc/pki when left out",
+    )
+    calls_per_host: int = Field(
+        default=4,
+        ge=2,
+        le=64,
+        description="Threads per connection; libvirtd serves five requests of one client at a time by default",
+    )
+    call_timeout_seconds: float = Field(default=30, gt=0, description="Limit of a call that should be quick")
+    connect_timeout_seconds: float = Field(default=8, gt=0, le=9, description="Limit for opening a connection")
+    keepalive_seconds: int = Field(default=5, ge=1)
+    keepalive_count: int = Field(default=3, ge=1)
+    probe_timeout_seconds: float = Field(default=6, gt=0, description="Limit for the KVM probe's guest")
+    agent_timeout_seconds: int = Field(default=5, ge=1, description="Limit for an answer of the guest agent")
+    release_timeout_seconds: float = Field(default=20, gt=0, description="Limit for a guest to let go of a device")
+    balloon_timeout_seconds: float = Field(default=15, gt=0, description="Limit for a balloon that does not move")
