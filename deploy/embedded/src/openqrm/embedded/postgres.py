@@ -205,7 +205,8 @@ class EmbeddedPostgres:
         if not (self._data / "postmaster.pid").exists():
             return
         words = (self._data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").split()
-        server, others = [], []
+        server: list[psutil.Process] = []
+        others: list[psutil.Process] = []
         for process in psutil.process_iter():
             # OSError: a process that ends while it is looked at
             with contextlib.suppress(psutil.Error, OSError):

@@ -37,6 +37,7 @@ class ChildSpec:
         environment: all of the child's environment, nothing is inherited.
         stop: signals of an orderly stop and the seconds to wait after each; SIGKILL follows the last.
         parent_death: signal that the kernel sends the child when we die without a word (kill -9).
+        may_gain_rights: False closes set-uid programs and profile changes to the child and all it starts.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ChildSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 10.0),)
     parent_death: signal.Signals = signal.SIGTERM
+    may_gain_rights: bool = False
 
 
 class Child:
@@ -140,7 +142,9 @@ class Child:
         setpriv = shutil.which("setpriv", path="/usr/bin:/bin")
         if setpriv is None:
             raise StartError("the program setpriv is missing: install the package util-linux")
-        command = [setpriv, f"--pdeathsig={self.spec.parent_death.name.removeprefix('SIG')}", "--no-new-privs"]
+        command = [setpriv, f"--pdeathsig={self.spec.parent_death.name.removeprefix('SIG')}"]
+        if not self.spec.may_gain_rights:
+            command.append("--no-new-privs")
         if self.spec.account is not None:
             command += [f"--reuid={self.spec.account.uid}", f"--regid={self.spec.account.gid}", "--clear-groups"]
         return [*command, "--", *self.spec.argv]
@@ -183,7 +187,9 @@ def telling_line(lines: Iterable[str]) -> str:
     return (grave or written or [""])[-1]
 
 
-async def end_processes(leftovers: Iterable[psutil.Process], signals: Sequence[tuple[int, float]], clock: Clock) -> None:
+async def end_processes(
+    leftovers: Iterable[psutil.Process], signals: Sequence[tuple[int, float]], clock: Clock
+) -> None:
     """End processes that are not our children (a killed start left them), with escalating signals.
 
     Args:
@@ -215,6 +221,6 @@ async def end_processes(leftovers: Iterable[psutil.Process], signals: Sequence[t
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -52,7 +52,6 @@ async def reachable(
     if all([await works(target / program, account) for program in programs]):
         return target
     try:
-        cache.mkdir(mode=0o755, parents=True, exist_ok=True)
         await asyncio.to_thread(_copy, parts, target)
     except OSError as error:
         raise StartError(f"cannot copy programs to {target}: {error.strerror or error}") from error
@@ -65,6 +64,7 @@ async def reachable(
 
 def _copy(parts: Mapping[str, Path], target: Path) -> None:
     """Make the copy beside its place and move it there as a whole; half a copy is never seen."""
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         for below, source in parts.items():

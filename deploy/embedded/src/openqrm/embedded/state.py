@@ -216,7 +216,7 @@ class StateFolder:
         if int(text) > _VERSION:
             raise StartError(
                 f"{self.path} was written by a newer openQRM (format {text}, this one knows {_VERSION}): "
-                "update openQRM, or set OPENQRM_STATE to another folder"
+                "bring openQRM up to date, or set OPENQRM_STATE to another folder"
             )
 
     def _make_parts(self) -> None:
