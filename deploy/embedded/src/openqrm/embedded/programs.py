@@ -16,18 +16,20 @@ _UNUSED = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig", "__pycac
 
 
 async def works(program: Path, account: Account | None) -> bool:
-    """Tell whether `program --version` runs, as the account if there is one."""
+    """Tell whether `program --version` runs and says its name, as the account if there is one."""
     command = [str(program), "--version"]
     if account is not None:
         command = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--", *command]
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
-        return await process.wait() == 0
     except OSError:
         return False
+    output, _ = await process.communicate()
+    # an empty file "runs", as a shell script of no lines: the name is the proof
+    return process.returncode == 0 and output.startswith(program.name.encode())
 
 
 async def reachable(
