@@ -1,0 +1,220 @@
+"""Measures the scheduler without a bus: placements per second, their latency, and how long a projection takes.
+
+Run: .venv/bin/python tests/bench/bench_scheduler.py [hosts …]
+Each placement is what the service does per request: read the JSON, propose, write the JSON of the answer.
+"""
+
+import argparse
+import gc
+import random
+import statistics
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+from openqrm.contracts.host import HostConnection, HostFacts, HostStorage, HostView
+from openqrm.contracts.network import NetworkView
+from openqrm.contracts.paging import MAX_PAGE, Page
+from openqrm.contracts.partition import BlankDisk, CrashPolicy, DiskBus, DiskView, Firmware, NicView, PartitionView
+from openqrm.contracts.placement import MAX_EXPLAINED, PlacementRequest, ProposePlacement
+from openqrm.contracts.states import DesiredState, HostState, PartitionState
+from openqrm.contracts.technology import Capability, Manifest
+from openqrm.scheduler.pipeline import Pipeline
+from openqrm.scheduler.projection import Projection
+from openqrm.scheduler.reading import PlacedPartition
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NETWORK = UUID(int=7 << 100)
+MULTIPLIERS = {"cpu_balance": 1.0, "memory_balance": 1.0, "spread": 0.5}
+PLACEMENTS = 2000
+PARTITIONS = 100_000
+SEED = 20260101
+
+
+def host(number: int, rng: random.Random) -> HostView:
+    """A host of a mixed data centre: two technologies, a few not ready, half with fast disks."""
+    return HostView(
+        id=UUID(int=(1 << 120) + number),
+        revision=1,
+        name=f"kvm{number}",
+        technology="qemu" if number % 10 else "xen",
+        state=HostState.MAINTENANCE if rng.random() < 0.02 else HostState.READY,
+        state_reason="",
+        connection=HostConnection(uri=f"qemu+ssh://root@kvm{number}/system"),
+        tags=("ssd", f"rack-{number % 50}") if rng.random() < 0.5 else (f"rack-{number % 50}",),
+        cpu_overcommit=4.0,
+        memory_overcommit=1.0,
+        memory_reserve_mib=512,
+        facts=HostFacts(
+            hostname=f"kvm{number}",
+            architecture="x86_64",
+            cpu_model="EPYC",
+            cpus=rng.choice((32, 64, 128)),
+            memory_mib=rng.choice((131072, 262144, 524288)),
+            bridges=("br0", "br1"),
+            storages=(HostStorage(name="disks", path="/var/lib/openqrm", total_mib=4_000_000, free_mib=2_000_000),),
+        ),
+        cpus_reserved=0,
+        memory_reserved_mib=0,
+        partitions=0,
+        operation_id=None,
+        last_seen_at=NOW,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+
+def partition(number: int, host_id: UUID, rng: random.Random) -> PartitionView:
+    """A running partition with one disk and one NIC."""
+    memory, vcpus = rng.choice((512, 2048, 8192)), rng.choice((1, 2, 4))
+    return PartitionView(
+        id=UUID(int=(2 << 120) + number),
+        revision=3,
+        name=f"web {number}",
+        technology="qemu",
+        state=PartitionState.RUNNING,
+        desired_state=DesiredState.RUNNING,
+        epoch=1,
+        host_id=host_id,
+        host_name="kvm",
+        target_host_id=None,
+        memory_mib=memory,
+        memory_max_mib=memory,
+        vcpus=vcpus,
+        vcpus_max=vcpus,
+        cpu_pins={},
+        disks=(
+            DiskView(
+                id=UUID(int=number), target="vda", source=BlankDisk(size_mib=8192), bus=DiskBus.VIRTIO, read_only=False
+            ),
+        ),
+        nics=(
+            NicView(
+                id=UUID(int=number),
+                network_id=NETWORK,
+                network_name="lan",
+                mac=f"52:54:00:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}",
+                model="virtio",
+            ),
+        ),
+        firmware=Firmware.BIOS,
+        vnc=True,
+        tags=("web",),
+        host_tags=(),
+        on_crash=CrashPolicy.RESTART,
+        operation_id=None,
+        drift=(),
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+
+def placed(view: PartitionView) -> PlacedPartition:
+    """What the scheduler reads of a partition."""
+    return PlacedPartition.model_validate(view.model_dump())
+
+
+def request(number: int, rng: random.Random) -> PlacementRequest:
+    """What a new partition asks for."""
+    return PlacementRequest(
+        partition_id=UUID(int=(3 << 120) + number),
+        technology="qemu" if rng.random() < 0.9 else None,
+        memory_mib=rng.choice((512, 2048, 8192)),
+        vcpus=rng.choice((1, 2, 4)),
+        host_tags=("ssd",) if rng.random() < 0.3 else (),
+        network_ids=(NETWORK,),
+        disk_mib=8192,
+        capabilities=frozenset({Capability.LIFECYCLE}),
+    )
+
+
+def projection_of(hosts: list[HostView]) -> Projection:
+    """A projection of these hosts, one network, two technologies."""
+    projection = Projection()
+    for technology in ("qemu", "xen"):
+        manifest = Manifest(
+            technology=technology, title=technology, capabilities=frozenset({Capability.LIFECYCLE}), uri_schemes=("x",)
+        )
+        projection.put_manifest(manifest)
+    projection.put_network(
+        NetworkView(
+            id=NETWORK,
+            revision=1,
+            name="lan",
+            description="",
+            bridge="br0",
+            host_bridges={hosts[0].id: "br1"},
+            vlan=None,
+            created_at=NOW,
+        )
+    )
+    for view in hosts:
+        projection.put_host(view)
+    return projection
+
+
+def measure_placements(hosts: list[HostView], partitions_per_host: int, explained: int) -> None:
+    """Propose PLACEMENTS times and print how fast that was."""
+    rng = random.Random(SEED)  # noqa: S311 - test data, not a secret
+    projection = projection_of(hosts)
+    for number in range(min(len(hosts) * partitions_per_host, PARTITIONS)):
+        projection.put_partition(placed(partition(number, rng.choice(hosts).id, rng)))
+    pipeline = Pipeline(MULTIPLIERS, explained)
+    bodies = [ProposePlacement(request=request(n, rng)).model_dump_json() for n in range(PLACEMENTS)]
+    seconds = []
+    gc.collect()
+    gc.freeze()
+    for body in bodies:
+        started = time.perf_counter()
+        query = ProposePlacement.model_validate_json(body)
+        # A clock that stands still: proposals pile up as in a burst.
+        answer = projection.propose(query.request, pipeline, 0.0).model_dump_json()
+        seconds.append(time.perf_counter() - started)
+    gc.unfreeze()
+    cuts = statistics.quantiles(seconds, n=100)
+    print(
+        f"{len(hosts):>7,} hosts, {explained:>3} explained: {len(seconds) / sum(seconds):>6,.0f} placements/s,"
+        f" median {statistics.median(seconds) * 1e3:.2f} ms, p99 {cuts[98] * 1e3:.2f} ms,"
+        f" longest {max(seconds) * 1e3:.2f} ms, answer {len(answer) / 1e3:.0f} kB"
+    )
+
+
+def measure_rebuild(hosts: list[HostView], partitions: int) -> None:
+    """Read the JSON of inventory's pages into a projection, as a start does, and print how long that took."""
+    rng = random.Random(SEED)  # noqa: S311 - test data, not a secret
+    views = [partition(number, rng.choice(hosts).id, rng) for number in range(partitions)]
+    pages = [
+        Page[PartitionView](items=tuple(views[i : i + MAX_PAGE])).model_dump_json()
+        for i in range(0, partitions, MAX_PAGE)
+    ]
+    host_pages = [
+        Page[HostView](items=tuple(hosts[i : i + MAX_PAGE])).model_dump_json() for i in range(0, len(hosts), MAX_PAGE)
+    ]
+    started = time.perf_counter()
+    projection = projection_of([view for page in host_pages for view in Page[HostView].model_validate_json(page).items])
+    between = time.perf_counter()
+    for page in pages:
+        for view in Page[PlacedPartition].model_validate_json(page).items:
+            projection.put_partition(view)
+    ended = time.perf_counter()
+    print(
+        f"rebuild: {len(hosts):,} hosts in {between - started:.2f} s, {partitions:,} partitions in"
+        f" {ended - between:.2f} s (reading the JSON and counting; without inventory's own time)"
+    )
+
+
+def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("hosts", nargs="*", type=int, default=[1_000, 10_000, 100_000])
+    rng = random.Random(SEED)  # noqa: S311 - test data, not a secret
+    for count in parser.parse_args().hosts:
+        hosts = [host(number, rng) for number in range(count)]
+        for explained in (MAX_EXPLAINED, 20):
+            measure_placements(hosts, 10, explained)
+        if count == 10_000:
+            measure_rebuild(hosts, PARTITIONS)
+
+
+if __name__ == "__main__":
+    main()
