@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import libvirt
+
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import HostUnreachableError, OpenQrmError, PermanentError, ProblemCode, TimedOutError
 from openqrm.driver.capabilities import Host
-
 from openqrm.executor_qemu.errors import RETRY_HOST_SECONDS, code_of, translate
 from openqrm.executor_qemu.lines import Line
 from openqrm.executor_qemu.sessions import Session

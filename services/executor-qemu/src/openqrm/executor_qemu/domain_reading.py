@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import libvirt
+
 from openqrm.contracts.partition import ObservedDisk, ObservedNic, ObservedPartition
 from openqrm.contracts.states import ObservedState
-
 from openqrm.executor_qemu.metadata import Marks, read_marks
 
 _BYTES = {
@@ -95,9 +95,7 @@ def read_disks(domain: ET.Element) -> tuple[ObservedDisk, ...]:
     for disk in domain.findall("devices/disk"):
         target = disk.find("target")
         if target is not None:
-            found.append(
-                ObservedDisk(target=target.get("dev", ""), source=disk_source(disk), bus=target.get("bus"))
-            )
+            found.append(ObservedDisk(target=target.get("dev", ""), source=disk_source(disk), bus=target.get("bus")))
     return tuple(found)
 
 

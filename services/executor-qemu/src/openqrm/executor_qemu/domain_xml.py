@@ -30,7 +30,6 @@ from openqrm.contracts.partition import (
     NicDefinition,
     PartitionDefinition,
 )
-
 from openqrm.executor_qemu.metadata import Marks, with_marks
 from openqrm.executor_qemu.naming import disk_alias, nic_alias, secret_id, volume_name
 

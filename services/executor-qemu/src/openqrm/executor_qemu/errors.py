@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import libvirt
+
 from openqrm.contracts.errors import (
     CancelledError,
     ConflictError,
@@ -105,7 +106,9 @@ def translate(code: int, message: str, doing: str, host: str, lost: bool = False
     if "no space left on device" in words.lower():
         return DriverError(f"{sentence}. Free some space on the host's storage, then try again.")
     if "no more available pci slots" in words.lower():
-        return DriverError(f"{sentence}. Detach a device first, or stop the partition: more slots are made when stopped.")
+        return DriverError(
+            f"{sentence}. Detach a device first, or stop the partition: more slots are made when stopped."
+        )
     return _BY_CODE.get(code, DriverError)(sentence)
 
 

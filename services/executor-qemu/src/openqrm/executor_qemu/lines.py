@@ -2,14 +2,21 @@
 
 import asyncio
 import contextlib
+import shutil
 import ssl
 from pathlib import Path
 from typing import cast
 
 import asyncssh
-from openqrm.contracts.errors import HostUnreachableError, PermanentError, ProblemCode, UnsupportedError, WrongStateError
-from openqrm.contracts.host import HostConnection
 
+from openqrm.contracts.errors import (
+    HostUnreachableError,
+    PermanentError,
+    ProblemCode,
+    UnsupportedError,
+    WrongStateError,
+)
+from openqrm.contracts.host import HostConnection
 from openqrm.executor_qemu.addresses import Address, Transport, parse_address
 from openqrm.executor_qemu.errors import RETRY_HOST_SECONDS
 from openqrm.executor_qemu.settings import QemuSettings
@@ -17,6 +24,10 @@ from openqrm.executor_qemu.ssh import SshTarget, connect_ssh
 from openqrm.executor_qemu.tunnels import Reader, TransportLoop, Tunnel, Writer
 
 _HAS_LIBVIRT = "command -v libvirtd virtqemud || ls /usr/sbin/libvirtd /usr/sbin/virtqemud 2>/dev/null"
+
+
+def _has_libvirt() -> bool:
+    return any(shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin") for name in ("libvirtd", "virtqemud"))
 
 
 class Line:
@@ -76,7 +87,7 @@ class Line:
                 ) from error
             except OSError as error:
                 problem = problem or error
-        if not any(Path(folder, name).exists() for folder in ("/usr/sbin",) for name in ("libvirtd", "virtqemud")):
+        if not await asyncio.to_thread(_has_libvirt):
             raise self._not_prepared()
         raise self._unreachable(f"libvirt does not listen: {problem}")
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 NAMESPACE = "https://openqrm.org/xmlns/libvirt/partition/1"
 PREFIX = "openqrm"
 
+HELD_RUNNING = "running"
+HELD_PAUSED = "paused"
+
 ET.register_namespace(PREFIX, NAMESPACE)
 
 _TAG = f"{{{NAMESPACE}}}partition"
-_MAKING = f"{{{NAMESPACE}}}making"
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class Marks:
     epoch: int
     making: frozenset[str] = frozenset()
     """Ids of disks whose volumes are being made: one that stands here later was never finished."""
-    held: bool = False
-    """It came by migration and must not run before the source is proven to be off."""
+    held: str | None = None
+    """It came by migration and stands still until its source is proven to be off; then it is to go on (`running`)
+    or to stay as it was (`paused`)."""
     guest_vcpus: int | None = None
     """vCPUs that the guest uses since it was asked to leave the others alone; None: all."""
 
@@ -36,13 +39,20 @@ class Marks:
 def render_marks(marks: Marks) -> ET.Element:
     """The marks as the child of <metadata>."""
     element = ET.Element(_TAG, {"epoch": str(marks.epoch)})
-    if marks.held:
-        element.set("held", "yes")
+    if marks.held is not None:
+        element.set("held", marks.held)
     if marks.guest_vcpus is not None:
         element.set("guest-vcpus", str(marks.guest_vcpus))
-    for disk_id in sorted(marks.making):
-        ET.SubElement(element, _MAKING, {"disk": disk_id})
+    if marks.making:
+        element.set("making", " ".join(sorted(marks.making)))
     return element
+
+
+def render_marks_text(marks: Marks) -> str:
+    """The marks as virDomainSetMetadata wants them: libvirt adds the namespace, to the one element only."""
+    element = render_marks(marks)
+    element.tag = "partition"
+    return ET.tostring(element, encoding="unicode")
 
 
 def read_marks(domain: ET.Element) -> Marks | None:
@@ -55,8 +65,8 @@ def read_marks(domain: ET.Element) -> Marks | None:
         return None
     return Marks(
         epoch=int(epoch),
-        making=frozenset(making.get("disk", "") for making in element.findall(_MAKING)),
-        held=element.get("held") == "yes",
+        making=frozenset(element.get("making", "").split()),
+        held=element.get("held"),
         guest_vcpus=int(guest_vcpus) if guest_vcpus else None,
     )
 

@@ -48,6 +48,9 @@ def image_volume_name(sha256: str, upload: str, image_format: ImageFormat) -> st
 
 COMPLETE_SUFFIX = ".complete"
 
+PROBE_NAME_PREFIX = "openqrm-probe-"
+"""What the guests of the KVM probe are called; they are nobody's partitions."""
+
 
 def secret_id(disk_id: UUID) -> UUID:
     """The id of the libvirt secret that holds a network disk's password."""

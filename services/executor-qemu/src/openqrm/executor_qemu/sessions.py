@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import libvirt
 
 from openqrm.executor_qemu.event_loop import start_event_loop
+from openqrm.executor_qemu.naming import PROBE_NAME_PREFIX
 from openqrm.executor_qemu.settings import QemuSettings
 from openqrm.executor_qemu.tunnels import Tunnel
 from openqrm.executor_qemu.workers import Workers
@@ -164,7 +165,8 @@ class Session:
 def _register_events(connection: Any, loop: asyncio.AbstractEventLoop, on_event: DomainEvent) -> list[int]:
     def tell(domain: Any, words: str) -> None:
         with contextlib.suppress(RuntimeError, libvirt.libvirtError):
-            loop.call_soon_threadsafe(on_event, domain.UUIDString(), words)
+            if not domain.name().startswith(PROBE_NAME_PREFIX):
+                loop.call_soon_threadsafe(on_event, domain.UUIDString(), words)
 
     def on_lifecycle(_connection: object, domain: Any, event: int, detail: int, _opaque: object) -> None:
         tell(domain, lifecycle_words(event, detail))
@@ -173,5 +175,7 @@ def _register_events(connection: Any, loop: asyncio.AbstractEventLoop, on_event:
         tell(domain, str(details[-1]))
 
     callbacks = [connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_lifecycle, None)]
-    callbacks += [connection.domainEventRegisterAny(None, kind, on_other, words) for kind, words in _OTHER_EVENTS.items()]
+    callbacks += [
+        connection.domainEventRegisterAny(None, kind, on_other, words) for kind, words in _OTHER_EVENTS.items()
+    ]
     return callbacks

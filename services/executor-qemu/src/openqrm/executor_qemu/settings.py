@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class QemuSettings(BaseModel):
-    """Settings of the driver; those of a single host are in its HostConnection."""
+class QemuSettings(BaseSettings):
+    """From the environment as OPENQRM_QEMU_SSH_PRIVATE_KEY and so on; what differs by host is in its HostConnection."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="OPENQRM_QEMU_", frozen=True)
 
     ssh_private_key: Path | None = Field(
         default=None, description="Private key for qemu+ssh and host.prepare; ~/.ssh/id_* when left out"

@@ -5,8 +5,8 @@ import socket
 from dataclasses import dataclass, field
 
 import asyncssh
-from openqrm.contracts.errors import HostUnreachableError, OpenQrmError, PermanentError, ProblemCode
 
+from openqrm.contracts.errors import HostUnreachableError, OpenQrmError, PermanentError, ProblemCode
 from openqrm.executor_qemu.addresses import Address, expected_fingerprints, unknown_host_key
 from openqrm.executor_qemu.errors import RETRY_HOST_SECONDS
 from openqrm.executor_qemu.settings import QemuSettings
@@ -23,7 +23,14 @@ class _KeyCheck(asyncssh.SSHClient):
     def __init__(self, accepted: frozenset[str]) -> None:
         self._accepted = accepted
 
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+    def validate_host_public_key(
+        self,
+        host: str,  # noqa: ARG002 - asyncssh's
+        addr: str,  # noqa: ARG002
+        port: int,  # noqa: ARG002
+        key: asyncssh.SSHKey,
+    ) -> bool:
+        """Asked by asyncssh for every key, since it is given none that it could trust by itself."""
         return key.get_fingerprint("sha256") in self._accepted
 
 

@@ -1,0 +1,1 @@
+"""Making a plain Debian or Ubuntu host a hypervisor."""
