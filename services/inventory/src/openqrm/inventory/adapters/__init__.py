@@ -1,0 +1,1 @@
+"""PostgreSQL behind the ports: tables and what reads and writes them."""

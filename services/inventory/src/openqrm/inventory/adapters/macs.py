@@ -1,0 +1,198 @@
+"""MAC addresses in PostgreSQL: unique across the data centre, under any concurrency."""
+
+import random
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import and_, delete, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from openqrm.contracts.errors import DuplicateError, ExhaustedError, NotFoundError, UnsupportedError
+from openqrm.contracts.mac import MacState
+from openqrm.inventory.adapters.tables import mac_addresses, technologies
+from openqrm.inventory.domain.mac_ranges import to_number, to_text
+
+GUESSES = 8
+"""Random tries before the range is searched for a gap; in a half full range all eight miss once in 256 times."""
+
+_GAP = text(
+    """
+    SELECT candidate FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS candidate
+    WHERE NOT EXISTS (
+        SELECT 1 FROM mac_addresses m WHERE m.mac = candidate AND NOT (m.state = 'quarantined' AND m.free_after <= :now)
+    ) LIMIT 16
+    """
+)
+
+
+class Macs:
+    """The addresses, within one transaction."""
+
+    def __init__(self, connection: AsyncConnection, now: datetime) -> None:
+        self._connection = connection
+        self._now = now
+
+    async def allocate(
+        self,
+        technology: str,
+        partition_id: UUID | None = None,
+        request_id: UUID | None = None,
+        wished: str | None = None,
+        note: str = "",
+    ) -> str:
+        """Take a free address of the technology's range, or the wished one.
+
+        Raises ExhaustedError when the range is full, DuplicateError when the wished one is taken.
+        """
+        if request_id is not None and (before := await self._of_request(request_id)):
+            return before
+        if wished is not None:
+            return await self._take_wished(technology, wished, partition_id, request_id, note)
+        first, last = await self._range(technology)
+        for _ in range(GUESSES):
+            candidate = random.randint(first, last)  # noqa: S311 - spread, not secrecy
+            if await self._take(candidate, technology, partition_id, request_id, note):
+                return to_text(candidate)
+        start = random.randint(first, last)  # noqa: S311
+        for part_first, part_last in ((start, last), (first, start)):
+            gaps = await self._connection.execute(_GAP, {"first": part_first, "last": part_last, "now": self._now})
+            for candidate in gaps.scalars():
+                if await self._take(candidate, technology, partition_id, request_id, note):
+                    return to_text(candidate)
+        raise ExhaustedError(
+            f"The MAC namespace of {technology} ({to_text(first)} to {to_text(last)}) has "
+            "no free address. Delete unused NICs, or wait until released addresses have left their quarantine.",
+            details={"technology": technology, "size": last - first + 1},
+        )
+
+    async def _of_request(self, request_id: UUID) -> str | None:
+        statement = select(mac_addresses.c.mac).where(mac_addresses.c.request_id == request_id)
+        mac = (await self._connection.execute(statement)).scalar_one_or_none()
+        return to_text(mac) if mac is not None else None
+
+    async def _range(self, technology: str) -> tuple[int, int]:
+        statement = select(technologies.c.mac_first, technologies.c.mac_last).where(technologies.c.name == technology)
+        row = (await self._connection.execute(statement)).one_or_none()
+        if row is None:
+            raise NotFoundError(f"There is no technology {technology!r}; see the list of them.")
+        if row.mac_first is None:
+            raise UnsupportedError(f"Guests of {technology} have no MAC addresses of their own.")
+        return row.mac_first, row.mac_last
+
+    async def _take(
+        self, number: int, technology: str, partition_id: UUID | None, request_id: UUID | None, note: str
+    ) -> bool:
+        values = {
+            "technology": technology,
+            "state": MacState.ALLOCATED.value,
+            "partition_id": partition_id,
+            "host_id": None,
+            "request_id": request_id,
+            "note": note,
+            "free_after": None,
+            "changed_at": self._now,
+        }
+        statement = (
+            insert(mac_addresses)
+            .values(mac=number, **values)
+            .on_conflict_do_update(
+                index_elements=[mac_addresses.c.mac],
+                set_=values,
+                where=and_(
+                    mac_addresses.c.state == MacState.QUARANTINED.value, mac_addresses.c.free_after <= self._now
+                ),
+            )
+        )
+        return (await self._connection.execute(statement)).rowcount == 1
+
+    async def _take_wished(
+        self, technology: str, wished: str, partition_id: UUID | None, request_id: UUID | None, note: str
+    ) -> str:
+        if await self._take(to_number(wished), technology, partition_id, request_id, note):
+            return wished
+        row = (
+            await self._connection.execute(
+                select(mac_addresses.c.state, mac_addresses.c.free_after).where(
+                    mac_addresses.c.mac == to_number(wished)
+                )
+            )
+        ).one()
+        why = {
+            MacState.ALLOCATED.value: "it is in use",
+            MacState.FOREIGN.value: "it was seen on a host, on a partition that is not ours",
+            MacState.QUARANTINED.value: f"it rests until {row.free_after} after its last use",
+        }[row.state]
+        raise DuplicateError(f"The MAC address {wished} cannot be had: {why}. Choose another one, or none.")
+
+    async def release(self, mac: str, quarantine_seconds: int) -> datetime:
+        """Give an address back; returns when it may be given out again. NotFoundError if it is not allocated."""
+        free_after = self._now + timedelta(seconds=quarantine_seconds)
+        statement = (
+            update(mac_addresses)
+            .where(
+                mac_addresses.c.mac == to_number(mac),
+                or_(
+                    mac_addresses.c.state == MacState.ALLOCATED.value,
+                    mac_addresses.c.state == MacState.QUARANTINED.value,
+                ),
+            )
+            .values(
+                state=MacState.QUARANTINED.value,
+                partition_id=None,
+                request_id=None,
+                free_after=func.coalesce(mac_addresses.c.free_after, free_after),
+                changed_at=self._now,
+            )
+            .returning(mac_addresses.c.free_after)
+        )
+        released: datetime | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        if released is None:
+            raise NotFoundError(f"The MAC address {mac} is not allocated, so it cannot be released.")
+        return released
+
+    async def holder(self, mac: str) -> UUID | None:
+        """The partition that has an address."""
+        statement = select(mac_addresses.c.partition_id).where(mac_addresses.c.mac == to_number(mac))
+        found: UUID | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        return found
+
+    async def adopt(self, mac: str, technology: str, partition_id: UUID) -> None:
+        """Make a foreign address one of a partition of ours."""
+        values = {
+            "technology": technology,
+            "state": MacState.ALLOCATED.value,
+            "partition_id": partition_id,
+            "host_id": None,
+            "free_after": None,
+            "changed_at": self._now,
+        }
+        await self._connection.execute(
+            insert(mac_addresses)
+            .values(mac=to_number(mac), **values)
+            .on_conflict_do_update(index_elements=[mac_addresses.c.mac], set_=values)
+        )
+
+    async def set_foreign(self, host_id: UUID, technology: str, macs: set[str]) -> None:
+        """Note which foreign addresses a host has now; those that it has no more are free again."""
+        numbers = sorted(to_number(mac) for mac in macs)
+        await self._connection.execute(
+            delete(mac_addresses).where(
+                mac_addresses.c.host_id == host_id,
+                mac_addresses.c.state == MacState.FOREIGN.value,
+                mac_addresses.c.mac.not_in(numbers),
+            )
+        )
+        if numbers:
+            values = [
+                {
+                    "mac": number,
+                    "technology": technology,
+                    "state": MacState.FOREIGN.value,
+                    "host_id": host_id,
+                    "note": "seen on a host",
+                    "changed_at": self._now,
+                }
+                for number in numbers
+            ]
+            await self._connection.execute(insert(mac_addresses).values(values).on_conflict_do_nothing())

@@ -1,0 +1,289 @@
+"""Operations from acceptance to end: accept, queue, begin, place, finish, and on to the next in the queue.
+
+Each step is one transaction and does nothing when it finds that it was done before, so that a message that comes
+twice, or a crash between two steps, changes nothing.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from openqrm.contracts.errors import (
+    CancelledError,
+    NoFitError,
+    OpenQrmError,
+    PermanentError,
+    Problem,
+    ProblemCode,
+    TemporaryError,
+)
+from openqrm.contracts.execution import ExecuteCancelOperation
+from openqrm.contracts.message import Command, RoutedCommand
+from openqrm.contracts.operation import (
+    OperationAccepted,
+    OperationCancelled,
+    OperationFailed,
+    OperationProgressed,
+    OperationRejected,
+    OperationSucceeded,
+    TargetKind,
+)
+from openqrm.contracts.placement import PlacementProposal, PlacementRequest
+from openqrm.contracts.states import OperationState
+from openqrm.inventory.domain.operation import Operation, Phase
+from openqrm.inventory.inventory import Inventory
+from openqrm.inventory.transaction import Transaction
+from openqrm.telemetry.tracing import current_trace_id, inject
+
+UseCase = Callable[[Transaction, Operation], Awaitable[None]]
+"""Checks a command, finds its target, and begins, queues or ends the operation. Raises PermanentError to refuse."""
+
+PLACEMENT_TRIES = 5
+"""How often a placement is asked for anew when another one took the capacity in between."""
+
+
+class _AlreadyTakenError(Exception):
+    """Another delivery of the same command was faster."""
+
+
+async def submit(
+    inventory: Inventory,
+    command: Command,
+    target_kind: TargetKind,
+    target_name: str,
+    use_case: UseCase,
+    on_rejected: UseCase | None = None,
+) -> None:
+    """Take a command: one operation per operation_id, accepted or rejected."""
+    operation = _new_operation(inventory, command, target_kind, target_name)
+    try:
+        async with inventory.transaction() as tx:
+            if await tx.operations.exists(operation.id):
+                return
+            await use_case(tx, operation)
+            tx.tell_operation(OperationAccepted, operation)
+            if operation.state is OperationState.SUCCEEDED:
+                tx.tell_operation(OperationSucceeded, operation)
+            if not await tx.operations.add(operation):
+                raise _AlreadyTakenError
+    except _AlreadyTakenError:
+        return
+    except PermanentError as error:
+        async with inventory.transaction() as tx:
+            rejected = _new_operation(inventory, command, target_kind, target_name)
+            rejected.target_id = operation.target_id
+            _end(rejected, tx, OperationState.REJECTED, error.problem())
+            tx.tell_operation(OperationRejected, rejected)
+            if await tx.operations.add(rejected) and on_rejected:
+                await on_rejected(tx, rejected)
+
+
+def _new_operation(inventory: Inventory, command: Command, target_kind: TargetKind, target_name: str) -> Operation:
+    now = inventory.clock.now()
+    return Operation(
+        id=command.operation_id,
+        revision=0,
+        verb=command.subject,
+        target_kind=target_kind,
+        target_id=None,
+        target_name=target_name,
+        state=OperationState.RUNNING,
+        phase=Phase.TURN,
+        requested_by=command.requested_by,
+        trace_id=current_trace_id(),
+        trace_parent=inject({}).get("traceparent"),
+        command=command.model_dump(mode="json", exclude={"operation_id", "requested_by"}),
+        created_at=now,
+        touched_at=now,
+    )
+
+
+def queue(operation: Operation, behind: UUID) -> None:
+    """Let an operation wait for its turn."""
+    operation.state = OperationState.QUEUED
+    operation.phase = Phase.TURN
+    operation.step = f"waits for operation {behind}"
+
+
+def route(tx: Transaction, operation: Operation, command: RoutedCommand, step: str) -> None:
+    """Send a routed command: the operation now waits for the executor's report."""
+    operation.state = OperationState.RUNNING
+    operation.phase = Phase.EXECUTION
+    operation.step = step
+    operation.context.routed_to = command.host_id
+    tx.send(command, operation.target_id or command.host_id)
+
+
+def succeed_at_once(tx: Transaction, operation: Operation, result: dict[str, Any] | None = None) -> None:
+    """End an operation that needed nobody else."""
+    _end(operation, tx, OperationState.SUCCEEDED, None)
+    operation.result = result or {}
+
+
+def _end(operation: Operation, tx: Transaction, state: OperationState, error: Problem | None) -> None:
+    operation.state = state
+    operation.phase = Phase.DONE
+    operation.error = error
+    operation.step = ""
+    operation.ended_at = tx.now
+    if state is OperationState.SUCCEEDED:
+        operation.progress = 100
+
+
+async def end(
+    tx: Transaction,
+    operation: Operation,
+    error: OpenQrmError | Problem | None,
+    result: dict[str, Any] | None = None,
+) -> None:
+    """End a running operation, tell it, and save it. Its target is the caller's to settle."""
+    problem = error.problem() if isinstance(error, OpenQrmError) else error
+    if problem is None:
+        _end(operation, tx, OperationState.SUCCEEDED, None)
+        operation.result = result or {}
+        tx.tell_operation(OperationSucceeded, operation)
+    elif problem.code is ProblemCode.CANCELLED:
+        _end(operation, tx, OperationState.CANCELLED, problem)
+        tx.tell_operation(OperationCancelled, operation)
+    else:
+        _end(operation, tx, OperationState.FAILED, problem)
+        tx.tell_operation(OperationFailed, operation)
+    await tx.operations.save(operation, tx.now)
+
+
+async def give_back(inventory: Inventory, tx: Transaction, operation: Operation) -> None:
+    """What is no longer needed at the end: capacity and addresses, by how it ended."""
+    failed = operation.state is not OperationState.SUCCEEDED
+    context = operation.context
+    reservations = context.taken if failed else context.given_up
+    for reservation in reservations:
+        await tx.hosts.give_back(reservation)
+    if reservations:
+        inventory.retry_waiting_after(tx)
+    for mac in context.macs_taken if failed else context.macs_given_up:
+        await tx.macs.release(mac, inventory.settings.mac_quarantine_seconds)
+
+
+async def progress(inventory: Inventory, operation_id: UUID, percent: int, step: str) -> None:
+    """Note and tell how far an execution is."""
+    async with inventory.transaction() as tx:
+        operation = await tx.operations.lock(operation_id)
+        if operation is None or operation.is_ended or percent <= operation.progress:
+            return
+        operation.progress = min(percent, 99)
+        operation.step = step
+        tx.tell_operation(OperationProgressed, operation)
+        await tx.operations.save(operation, tx.now)
+
+
+# ------------------------------------------------------------------------------------------------ placement
+
+
+Placed = Callable[[Transaction, Operation, UUID], Awaitable[bool]]
+"""Reserve on the chosen host and go on; False when another placement was faster."""
+
+Unplaced = Callable[[Transaction, Operation, OpenQrmError], Awaitable[None]]
+"""No host fits, and the operation does not wait: end it and settle its target."""
+
+
+async def place(
+    inventory: Inventory,
+    operation_id: UUID,
+    request: PlacementRequest,
+    waits: bool,
+    placed: Placed,
+    unplaced: Unplaced,
+) -> None:
+    """Find a host for an operation that is in its placement phase, and go on with it.
+
+    Safe to be called again at any time: every step looks at the phase first.
+    """
+    excluded = set(request.excluded_host_ids)
+    for _ in range(PLACEMENT_TRIES):
+        proposal = await inventory.scheduler.propose(
+            request.model_copy(update={"excluded_host_ids": frozenset(excluded)})
+        )
+        if proposal.host_id is None:
+            break
+        async with inventory.transaction() as tx:
+            operation = await _in_placement(tx, operation_id)
+            if operation is None or await placed(tx, operation, proposal.host_id):
+                return
+        # Somebody else took the capacity; the scheduler has not seen it yet.
+        excluded.add(proposal.host_id)
+    await _no_host(inventory, operation_id, proposal, waits, unplaced)
+
+
+async def _in_placement(tx: Transaction, operation_id: UUID) -> Operation | None:
+    operation = await tx.operations.lock(operation_id)
+    if operation is None or operation.is_ended or operation.phase is not Phase.PLACEMENT:
+        return None
+    return operation
+
+
+async def _no_host(
+    inventory: Inventory, operation_id: UUID, proposal: PlacementProposal, waits: bool, unplaced: Unplaced
+) -> None:
+    async with inventory.transaction() as tx:
+        operation = await _in_placement(tx, operation_id)
+        if operation is None:
+            return
+        error = no_fit(proposal)
+        if not waits:
+            await unplaced(tx, operation, error)
+        elif operation.state is not OperationState.WAITING or operation.step != error.message:
+            operation.state = OperationState.WAITING
+            operation.step = error.message
+            tx.tell_operation(OperationProgressed, operation)
+            await tx.operations.save(operation, tx.now)
+
+
+def no_fit(proposal: PlacementProposal) -> NoFitError:
+    """The error that tells why no host fits: counts per reason, and each reason."""
+    if proposal.hosts_considered == 0:
+        return NoFitError(
+            "No host is known. Enrol one with `openqrm host enrol`.", details={"refused_by": {}, "hosts": []}
+        )
+    counts = ", ".join(f"{name}: {count}" for name, count in sorted(proposal.refused_by.items()))
+    reasons = "; ".join(f"{r.host_name}: {r.reason}" for r in proposal.refusals[:3])
+    return NoFitError(
+        f"None of {proposal.hosts_considered} hosts fits ({counts}). For example {reasons}. "
+        "Free capacity, add a host, or ask for less; with wait_for_capacity it waits for room.",
+        details={
+            "refused_by": proposal.refused_by,
+            "hosts": [refusal.model_dump(mode="json") for refusal in proposal.refusals[:50]],
+        },
+    )
+
+
+# ------------------------------------------------------------------------------------------------ cancelling
+
+
+async def request_cancel(tx: Transaction, operation: Operation, cancelled: Unplaced) -> None:
+    """Cancel an operation that is not being executed yet, or ask its executor to."""
+    if not operation.cancellable:
+        ended = "has ended already" if operation.is_ended else f"({operation.verb}) cannot be cancelled while it runs"
+        raise PermanentError(
+            f"The operation {operation.id} {ended}.",
+            code=ProblemCode.WRONG_STATE,
+            details={"state": operation.state.value},
+        )
+    if operation.phase in (Phase.TURN, Phase.PLACEMENT):
+        await cancelled(tx, operation, CancelledError("It was cancelled before it was carried out."))
+        return
+    operation.cancel_requested = True
+    operation.step = "is being cancelled"
+    host = await tx.hosts.get(operation.context.routed_to) if operation.context.routed_to else None
+    if host is None:
+        raise TemporaryError(f"The operation {operation.id} is between two steps.", retry_after=0.5)
+    tx.send(
+        ExecuteCancelOperation(
+            operation_id=operation.id,
+            host_id=host.id,
+            technology=host.technology,
+            partition_id=operation.target_id,
+        ),
+        operation.id,
+    )
+    tx.tell_operation(OperationProgressed, operation)
+    await tx.operations.save(operation, tx.now)

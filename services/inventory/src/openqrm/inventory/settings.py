@@ -1,0 +1,24 @@
+"""What an operator can set about inventory."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class InventorySettings(BaseSettings):
+    """From the environment as OPENQRM_INVENTORY_DSN and so on, or given by the embedded start."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENQRM_INVENTORY_", frozen=True)
+
+    dsn: str = Field(default="postgresql+asyncpg://openqrm@127.0.0.1/openqrm", repr=False, description="PostgreSQL")
+    pool_size: int = Field(default=10, ge=3, le=100, description="Connections to PostgreSQL")
+    mac_quarantine_seconds: int = Field(
+        default=24 * 3600, ge=0, description="How long a released MAC address rests before it is given out again"
+    )
+    sweep_seconds: float = Field(
+        default=2.0, gt=0, description="How often unfinished operations are looked through for one that got stuck"
+    )
+    stuck_seconds: float = Field(
+        default=10.0, gt=0, description="How long an operation may wait for a placement before it is asked for again"
+    )
+    crash_restarts: int = Field(default=3, ge=0, description="Restarts after crashes within the window, at the most")
+    crash_window_seconds: int = Field(default=600, ge=1, description="The window for crash_restarts")

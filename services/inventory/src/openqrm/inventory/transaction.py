@@ -1,0 +1,88 @@
+"""One transaction: what is read, changed, and told to the world, committed together or not at all."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from openqrm.bus.envelope import make_headers
+from openqrm.contracts.host import HostEvent
+from openqrm.contracts.message import Event, Message, address
+from openqrm.contracts.operation import OperationEvent
+from openqrm.contracts.partition import PartitionEvent
+from openqrm.inventory.adapters.hosts import Hosts
+from openqrm.inventory.adapters.macs import Macs
+from openqrm.inventory.adapters.operations import Operations
+from openqrm.inventory.adapters.partitions import Partitions
+from openqrm.inventory.domain.host import Host
+from openqrm.inventory.domain.operation import Operation
+from openqrm.inventory.domain.partition import Network, Partition
+from openqrm.persistence.outbox import Outgoing
+
+SERVICE = "inventory"
+
+
+@dataclass
+class Transaction:
+    """The repositories on one connection, and the messages to be sent once it is committed."""
+
+    connection: AsyncConnection
+    now: datetime
+    partitions: Partitions = field(init=False)
+    hosts: Hosts = field(init=False)
+    operations: Operations = field(init=False)
+    macs: Macs = field(init=False)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    _networks: dict[UUID, Network] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.partitions = Partitions(self.connection)
+        self.hosts = Hosts(self.connection)
+        self.operations = Operations(self.connection)
+        self.macs = Macs(self.connection, self.now)
+
+    async def networks(self, network_ids: Iterable[UUID]) -> dict[UUID, Network]:
+        """The networks with the given ids, read once per transaction."""
+        missing = {network_id for network_id in network_ids if network_id not in self._networks}
+        if missing:
+            self._networks |= await self.partitions.networks_of(missing)
+        return self._networks
+
+    async def networks_of(self, partition: Partition) -> dict[UUID, Network]:
+        """The networks that a partition's NICs are mapped to."""
+        return await self.networks(nic.network_id for nic in partition.nics)
+
+    def send(self, message: Message, about: UUID) -> None:
+        """Publish a message after the commit, in order with the others about the same thing."""
+        self.outgoing.append(
+            Outgoing(
+                key=str(about),
+                subject=address(message),
+                headers=make_headers(message, SERVICE, self.now, about),
+                body=message.model_dump_json().encode(),
+                history=isinstance(message, Event),
+            )
+        )
+
+    async def tell_partition(
+        self, event: type[PartitionEvent], partition: Partition, operation_id: UUID | None = None, reason: str = ""
+    ) -> None:
+        """Tell a fact about a partition; its revision goes up by one. Save it afterwards."""
+        partition.revision += 1
+        partition.updated_at = self.now
+        view = partition.view(await self.networks_of(partition))
+        self.send(event(partition=view, operation_id=operation_id, reason=reason), partition.id)
+
+    def tell_host(self, event: type[HostEvent], host: Host, operation_id: UUID | None = None, reason: str = "") -> None:
+        """Tell a fact about a host; its revision goes up by one. Save it afterwards."""
+        host.revision += 1
+        host.updated_at = self.now
+        self.send(event(host=host.view(), operation_id=operation_id, reason=reason), host.id)
+
+    def tell_operation(self, event: type[OperationEvent], operation: Operation) -> None:
+        """Tell a fact about an operation; its revision goes up by one. Save it afterwards."""
+        operation.revision += 1
+        self.send(event(operation=operation.view()), operation.id)

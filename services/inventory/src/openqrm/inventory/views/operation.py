@@ -1,0 +1,37 @@
+"""Answers about operations."""
+
+from sqlalchemy import select
+
+from openqrm.contracts.errors import NotFoundError
+from openqrm.contracts.operation import GetOperation, ListOperations, OperationView
+from openqrm.contracts.paging import Page
+from openqrm.inventory.adapters.operations import Operations, row_to_operation
+from openqrm.inventory.adapters.tables import operations
+from openqrm.inventory.inventory import Inventory
+from openqrm.inventory.views.paging import read_page
+
+
+async def get_operation(inventory: Inventory, query: GetOperation) -> OperationView:
+    """One by id."""
+    async with inventory.database.transaction() as connection:
+        operation = await Operations(connection).get(query.operation_id)
+    if operation is None:
+        raise NotFoundError(
+            f"There is no operation {query.operation_id}. If it was asked for a moment ago, it may not be taken yet."
+        )
+    return operation.view()
+
+
+async def list_operations(inventory: Inventory, query: ListOperations) -> Page[OperationView]:
+    """A page of those that pass every filter; ids are in the order of time."""
+    statement = select(operations)
+    if query.state is not None:
+        statement = statement.where(operations.c.state == query.state.value)
+    if query.verb is not None:
+        statement = statement.where(operations.c.verb == query.verb)
+    if query.target_id is not None:
+        statement = statement.where(operations.c.target_id == query.target_id)
+    async with inventory.database.transaction() as connection:
+        column = operations.c.id
+        rows, cursor = await read_page(connection, statement, column, column, query.paging)
+    return Page[OperationView](items=tuple(row_to_operation(row).view() for row in rows), next_cursor=cursor)
