@@ -52,6 +52,8 @@ def observed_state(state: int, reason: int, persistent: bool) -> ObservedState:
         receiving = (libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
         if state == libvirt.VIR_DOMAIN_PAUSED and not persistent and reason in receiving:
             return ObservedState.INCOMING
+        if reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
+            return ObservedState.RUNNING
         return ObservedState.PAUSED
     return ObservedState.RUNNING
 

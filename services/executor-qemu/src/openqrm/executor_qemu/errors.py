@@ -81,7 +81,6 @@ _BY_CODE: dict[int, Callable[[str], OpenQrmError]] = {
     libvirt.VIR_ERR_XML_ERROR: InvalidError,
     libvirt.VIR_ERR_XML_DETAIL: InvalidError,
     libvirt.VIR_ERR_XML_INVALID_SCHEMA: InvalidError,
-    libvirt.VIR_ERR_INVALID_DOMAIN_NAME: InvalidError,
     libvirt.VIR_ERR_MIGRATE_UNSAFE: _unsafe,
 }
 

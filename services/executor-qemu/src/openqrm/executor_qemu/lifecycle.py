@@ -9,7 +9,7 @@ from openqrm.contracts.partition import DiskDefinition, Firmware, PartitionDefin
 from openqrm.contracts.states import ObservedState
 from openqrm.driver.capabilities import Work
 from openqrm.executor_qemu.connection import HostLink
-from openqrm.executor_qemu.domain_reading import parse_xml
+from openqrm.executor_qemu.domain_reading import own_volumes, parse_xml
 from openqrm.executor_qemu.domain_xml import is_made, render_domain
 from openqrm.executor_qemu.domains import CONFIG, Sight, called, look, need, write_marks
 from openqrm.executor_qemu.errors import code_of
@@ -243,16 +243,19 @@ async def reboot(link: HostLink, partition: PartitionDefinition, hard: bool) -> 
 async def delete(link: HostLink, partition: PartitionDefinition) -> None:
     """Undefine it and delete its volumes."""
 
-    def run(connection: Any) -> None:
+    def run(connection: Any) -> frozenset[str]:
         sight = look(connection, partition.id)
+        volumes: frozenset[str] = frozenset()
         if sight is not None:
             if sight.active:
                 raise WrongStateError(f"{called(partition)} runs: shut it down or stop it first.")
+            volumes = own_volumes(sight.xml, partition.id, link.host.connection.storage_path)
             undefine(sight.domain)
         forget_secrets(connection, partition.disks)
+        return volumes
 
-    await link.call(f"delete {called(partition)}", run)
-    await delete_volumes(link, partition, partition.disks)
+    attached = await link.call(f"delete {called(partition)}", run)
+    await delete_volumes(link, partition, partition.disks, attached)
 
 
 async def pause(link: HostLink, partition: PartitionDefinition) -> None:

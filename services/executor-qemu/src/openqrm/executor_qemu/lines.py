@@ -119,7 +119,10 @@ class Line:
             raise self._unreachable(f"its SSH connection does not react: {error}") from error
         if not installed.stdout:
             raise self._not_prepared()
-        raise self._unreachable(f"it answers over SSH, but its libvirt does not listen: {problem}")
+        raise self._unreachable(
+            f"it answers over SSH, but its libvirt does not listen ({problem}). "
+            f"Start it, or let it be set up: openqrm host prepare '{self._host_name}'"
+        )
 
     def _drop_ssh(self, connection: asyncssh.SSHClientConnection) -> None:
         if self._ssh is connection:

@@ -47,7 +47,6 @@ _OTHER_EVENTS = {
     libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED: "device added",
     libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: "device removed",
     libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON: "disk error",
-    libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE: "metadata changed",
 }
 
 
@@ -147,7 +146,9 @@ class Session:
         self._closed = True
         self._tunnel.cut()
         # With the tunnel cut these end at once, yet libvirt may still wait for the lock of a call that is ending.
-        Workers("libvirt-close", 1).submit(self._forget)
+        closer = Workers("libvirt-close", 1)
+        closer.submit(self._forget)
+        closer.stop()
         self._workers.stop()
 
     def _forget(self) -> None:

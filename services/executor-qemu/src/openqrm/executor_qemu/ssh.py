@@ -63,15 +63,19 @@ def _unreachable(target: SshTarget, error: BaseException) -> HostUnreachableErro
 async def _shown_keys(target: SshTarget) -> dict[str, str]:
     """Fingerprint to kind of key, of every key that the host shows."""
     shown: dict[str, str] = {}
+    problem: Exception | None = None
     for kind, algorithms in _KEY_ALGORITHMS.items():
         try:
             key = await asyncssh.get_server_host_key(
                 target.hostname, target.port, server_host_key_algs=list(algorithms), config=None
             )
-        except asyncssh.KeyExchangeFailed:
+        except (asyncssh.Error, ConnectionError) as error:  # it has no key of this kind
+            problem = error
             continue
         if key is not None:
             shown[key.get_fingerprint("sha256")] = kind
+    if not shown and problem is not None:
+        raise problem
     return shown
 
 
