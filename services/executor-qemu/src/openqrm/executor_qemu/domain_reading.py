@@ -195,3 +195,10 @@ def disk_paths(xml: str) -> dict[str, str]:
         if target is not None and source is not None and source.get("file"):
             found[target.get("dev", "")] = source.get("file", "")
     return found
+
+
+def own_volumes(xml: str, partition_id: UUID, storage_path: str) -> frozenset[str]:
+    """Names of the volumes in our folder that were made for this partition and that the domain uses."""
+    folder = storage_path.rstrip("/") + "/"
+    names = (path.removeprefix(folder) for path in disk_paths(xml).values() if path.startswith(folder))
+    return frozenset(name for name in names if name.startswith(f"{partition_id}-") and "/" not in name)

@@ -124,9 +124,14 @@ async def make_disk_volume(link: HostLink, partition: PartitionDefinition, disk:
             ) from None
 
 
-async def delete_volumes(link: HostLink, partition: PartitionDefinition, disks: tuple[DiskDefinition, ...]) -> None:
-    """Delete the volumes that were made for these disks; gone already is fine."""
-    names = [volume_of(partition, disk) for disk in disks if is_made(disk)]
+async def delete_volumes(
+    link: HostLink,
+    partition: PartitionDefinition,
+    disks: tuple[DiskDefinition, ...],
+    others: frozenset[str] = frozenset(),
+) -> None:
+    """Delete the volumes that were made for these disks, and `others` by name; gone already is fine."""
+    names = sorted(others | {volume_of(partition, disk) for disk in disks if is_made(disk)})
     if not names:
         return
     if link.host.connection.shared_storage:
