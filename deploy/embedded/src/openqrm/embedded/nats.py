@@ -39,6 +39,7 @@ class NatsUser:
         publish_allow: subjects, wildcards allowed; empty: may publish nothing.
         subscribe_allow: the same for subscriptions.
         allow_responses: may answer once on the reply subject of a request it received.
+        publish_deny: taken out of what it may publish again.
     """
 
     name: str
@@ -46,11 +47,12 @@ class NatsUser:
     publish_allow: Sequence[str]
     subscribe_allow: Sequence[str]
     allow_responses: bool = False
+    publish_deny: Sequence[str] = ()
 
     def configuration(self) -> dict[str, object]:
         """The entry of NATS's configuration file."""
         permissions: dict[str, object] = {
-            "publish": _only(self.publish_allow),
+            "publish": _only(self.publish_allow, self.publish_deny),
             "subscribe": _only(self.subscribe_allow),
         }
         if self.allow_responses:
@@ -58,9 +60,11 @@ class NatsUser:
         return {"user": self.name, "password": self.password, "permissions": permissions}
 
 
-def _only(subjects: Sequence[str]) -> dict[str, list[str]]:
+def _only(subjects: Sequence[str], denied: Sequence[str] = ()) -> dict[str, list[str]]:
     """NATS takes an empty list of allowed subjects for "all": nothing has to be said as a denial."""
-    return {"allow": list(subjects)} if subjects else {"deny": [">"]}
+    if not subjects:
+        return {"deny": [">"]}
+    return {"allow": list(subjects)} | ({"deny": list(denied)} if denied else {})
 
 
 class EmbeddedNats:

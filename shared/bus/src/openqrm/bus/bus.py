@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import structlog
 from faststream import AckPolicy
 from faststream.nats import NatsBroker, NatsMessage
+from faststream.security import BaseSecurity, SASLPlaintext
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -431,14 +432,19 @@ def _delivery(message: Msg, headers: dict[str, str]) -> Delivery:
 
 
 def _credentials(settings: BusSettings) -> dict[str, Any]:
+    """What FastStream's broker takes to log in and to check the server."""
     options: dict[str, Any] = {}
-    if settings.credentials:
-        options["user_credentials"] = str(settings.credentials)
-    elif settings.user:
-        options |= {"user": settings.user, "password": settings.password}
+    context = None
     if settings.ca_file or settings.cert_file:
         context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
         if settings.cert_file:
             context.load_cert_chain(settings.cert_file, settings.key_file)
-        options["tls"] = context
+    if settings.credentials:
+        options["user_credentials"] = str(settings.credentials)
+    elif settings.user:
+        options["security"] = SASLPlaintext(
+            settings.user, settings.password or "", ssl_context=context, use_ssl=context is not None
+        )
+    if context is not None and "security" not in options:
+        options["security"] = BaseSecurity(ssl_context=context, use_ssl=True)
     return options

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -17,8 +17,9 @@ def _add_trace_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
-def configure_logs(level: str = "INFO", as_json: bool = False) -> None:
-    """Set up logging for the process: JSON lines for machines, or readable lines, on standard error."""
+def configure_logs(level: str = "INFO", as_json: bool = False, stream: TextIO | None = None) -> None:
+    """Set up logging for the process: JSON lines for machines, or readable lines, on standard error or `stream`."""
+    out = stream or sys.stderr
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -29,15 +30,17 @@ def configure_logs(level: str = "INFO", as_json: bool = False) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0)
     )
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=out, force=True
+    )
 
 
 def get_logger(service: str) -> structlog.typing.FilteringBoundLogger:

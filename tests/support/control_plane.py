@@ -1,0 +1,191 @@
+"""A whole control plane for tests: real NATS and PostgreSQL, inventory, scheduler and the fake executor."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from openqrm.bus.access import rights
+from openqrm.bus.bus import Bus
+from openqrm.bus.follow import Followed
+from openqrm.bus.settings import BusSettings
+from openqrm.bus.streams import EVENTS, provision
+from openqrm.contracts.clock import Clock, SystemClock
+from openqrm.contracts.host import EnrolHost, HostConnection
+from openqrm.contracts.message import CLIENT, EXECUTOR, INVENTORY, SCHEDULER, Command, Query, message_for
+from openqrm.contracts.network import CreateNetwork
+from openqrm.contracts.operation import OperationEvent, OperationView
+from openqrm.driver.executor import ExecutorService
+from openqrm.driver.manifest import load_manifest
+from openqrm.embedded.account import service_account
+from openqrm.embedded.nats import EmbeddedNats, NatsUser
+from openqrm.embedded.postgres import EmbeddedPostgres
+from openqrm.embedded.state import StateFolder
+from openqrm.executor_fake.driver import FakeDriver
+from openqrm.executor_fake.world import FakeWorld
+from openqrm.inventory.app import InventoryService
+from openqrm.inventory.settings import InventorySettings
+from openqrm.scheduler.app import SchedulerService
+from openqrm.scheduler.settings import SchedulerSettings
+from openqrm.telemetry.tracing import Tracing
+
+Result = TypeVar("Result", bound=BaseModel)
+
+ROLES = {INVENTORY: INVENTORY, SCHEDULER: SCHEDULER, "executor-fake": EXECUTOR, "client": CLIENT}
+PATIENCE_SECONDS = 30.0
+
+
+@dataclass
+class ControlPlane:
+    """The running services, and a client of the bus with a client's rights only."""
+
+    nats: EmbeddedNats
+    postgres: EmbeddedPostgres
+    dsn: str
+    clock: Clock
+    world: FakeWorld
+    passwords: dict[str, str]
+    client: Bus = field(init=False)
+    inventory: InventoryService = field(init=False)
+    scheduler: SchedulerService = field(init=False)
+    executor: ExecutorService = field(init=False)
+    events: list[tuple[str, BaseModel]] = field(default_factory=list)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def bus(self, user: str) -> Bus:
+        """A connection as one of the users."""
+        settings = BusSettings(url=self.nats.url, user=user, password=self.passwords[user])
+        return Bus(settings, user, self.clock, Tracing(user))
+
+    async def on_event(self, followed: Followed) -> None:
+        """Remember an event and wake those who wait for one."""
+        model = message_for(followed.subject)
+        assert model is not None
+        async with self._news:
+            self.events.append((followed.subject, model.model_validate_json(followed.body)))
+            self._news.notify_all()
+
+    async def ask(self, query: Query[Result]) -> Result:
+        """Ask a query as a client."""
+        return await self.client.request(query)
+
+    async def run(self, command: Command) -> OperationView:
+        """Publish a command and await the end of its operation."""
+        await self.client.publish(command)
+        return await self.end_of(command.operation_id)
+
+    async def end_of(self, operation_id: UUID) -> OperationView:
+        """Await the end of an operation."""
+        return await self.operation(operation_id, "succeeded", "failed", "cancelled", "rejected")
+
+    async def operation(self, operation_id: UUID, *states: str) -> OperationView:
+        """Await that an operation is in one of the states."""
+
+        def find() -> OperationView | None:
+            for _, event in reversed(self.events):
+                if isinstance(event, OperationEvent) and event.operation.id == operation_id:
+                    return event.operation if event.operation.state in states else None
+            return None
+
+        async with self._news, asyncio.timeout(PATIENCE_SECONDS):
+            while (found := find()) is None:
+                await self._news.wait()
+            return found
+
+    async def event(self, subject: str, after: int = 0, **fields: object) -> BaseModel:
+        """Await an event of a subject, beyond the first `after` events, whose fields have the given values."""
+
+        def matches(event: BaseModel) -> bool:
+            return all(getattr(event, name) == value for name, value in fields.items())
+
+        async with self._news, asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                for name, event in self.events[after:]:
+                    if name == subject and matches(event):
+                        return event
+                await self._news.wait()
+
+    async def enrol(self, name: str, uri: str | None = None, **options: object) -> OperationView:
+        """Enrol a fake host."""
+        connection = HostConnection(uri=uri or f"fake://{name}?cpus=8&memory_mib=16384")
+        return await self.run(EnrolHost(name=name, technology="fake", connection=connection, **options))
+
+    async def start_services(self, settings: InventorySettings | None = None) -> None:
+        """Start inventory, scheduler and the fake executor."""
+        bus = self.bus(INVENTORY)
+        settings = settings or InventorySettings(dsn=self.dsn, sweep_seconds=0.5, stuck_seconds=2)
+        self.inventory = InventoryService(bus, self.clock, settings, bus.tracing)
+        await self.inventory.start()
+        self.scheduler = SchedulerService(self.bus(SCHEDULER), self.clock, SchedulerSettings())
+        await self.scheduler.start()
+        await self.scheduler.wait_until_built()
+        self.executor = ExecutorService(
+            FakeDriver(self.world, self.clock),
+            load_manifest("openqrm.executor_fake"),
+            self.bus("executor-fake"),
+            self.clock,
+        )
+        await self.executor.start()
+
+    async def stop_services(self) -> None:
+        """Stop them."""
+        await self.executor.stop()
+        await self.scheduler.stop()
+        await self.inventory.stop()
+
+
+@asynccontextmanager
+async def running_control_plane() -> AsyncIterator[ControlPlane]:
+    """Start everything in a folder of its own; end and remove it afterwards."""
+    clock = SystemClock()
+    folder = Path(tempfile.mkdtemp(prefix="openqrm-test-", dir="/var/tmp"))
+    os.chmod(folder, 0o711)  # noqa: PTH101, S103 - the account of PostgreSQL passes through
+    state = StateFolder(folder / "state", await service_account(), refuse_below=0, warn_below=0)
+    state.open()
+    passwords = {user: f"password-of-{user}" for user in [*ROLES, "provisioner"]}
+    users = [NatsUser("provisioner", passwords["provisioner"], [">"], [">"], allow_responses=True)]
+    for user, role in ROLES.items():
+        allowed = rights(role, user, "fake" if role == EXECUTOR else None)
+        users.append(
+            NatsUser(
+                user,
+                passwords[user],
+                allowed.publish,
+                allowed.subscribe,
+                allow_responses=True,
+                publish_deny=allowed.publish_denied,
+            )
+        )
+    nats = EmbeddedNats(state.nats, users, clock, port=None)
+    postgres = EmbeddedPostgres(state.postgres, "secret", clock)
+    await asyncio.gather(nats.start(), postgres.start())
+    try:
+        dsn = await postgres.ensure_database("inventory", "inventory", "inventory-password")
+        plane = ControlPlane(nats, postgres, dsn, clock, FakeWorld(clock), passwords)
+        provisioner = plane.bus("provisioner")
+        await provisioner.connect()
+        await provision(provisioner.js, ["fake"])
+        await provisioner.stop()
+        await plane.start_services()
+        plane.client = plane.bus("client")
+        await plane.client.start()
+        await plane.client.follow(EVENTS, plane.on_event)
+        await plane.run(CreateNetwork(name="default", bridge="br0"))
+        try:
+            yield plane
+        finally:
+            await plane.client.stop()
+            await plane.stop_services()
+    finally:
+        await nats.stop()
+        await postgres.stop()
+        state.close()
+        shutil.rmtree(folder)
