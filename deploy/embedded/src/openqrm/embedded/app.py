@@ -179,7 +179,8 @@ class EmbeddedStack:
         unknown = sorted(set(self._technologies) - known.keys())
         if unknown:
             raise StartError(
-                f"There is no driver for {', '.join(unknown)}. OPENQRM_TECHNOLOGIES can name {', '.join(sorted(known))}."
+                f"There is no driver for {', '.join(unknown)}. "
+                f"OPENQRM_TECHNOLOGIES can name {', '.join(sorted(known))}."
             )
 
         def service(technology: str) -> Callable[[Bus], Service]:

@@ -121,7 +121,7 @@ class EnrolHost(Command, subject="host.enrol"):
     cpu_overcommit: float = Field(default=4.0, gt=0, le=100, description="vCPUs per logical CPU")
     memory_overcommit: float = Field(default=1.0, gt=0, le=10, description="Reservable memory per physical memory")
     memory_reserve_mib: int = Field(default=512, ge=0, description="MiB kept for the host itself")
-    prepare: bool = Field(default=False, description="Prepare it at once if its hypervisor is not ready")
+    prepare: bool = Field(default=False, description="Prepare it as well, as host.prepare does")
 
 
 class HostCommand(Command):

@@ -227,7 +227,7 @@ async def succeeded(
         host.facts = outcome.facts
         host.last_seen_at = outcome.ended_at
     ready = bool(outcome.result.get("ready", True))
-    if outcome.subject_verb == "host.enrol" and not ready:
+    if outcome.subject_verb == "host.enrol" and (not ready or operation.command.get("prepare")):
         await _not_ready(tx, operation, host, str(outcome.result.get("reason", "its hypervisor is not ready")))
         return
     event = {

@@ -1,0 +1,106 @@
+"""`make up`: start everything in this process, show how to reach it, stop everything on Ctrl-C."""
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+
+import uvloop
+from pydantic import ValidationError
+from rich.console import Console
+
+from openqrm.contracts.clock import SystemClock
+from openqrm.contracts.errors import OpenQrmError
+from openqrm.embedded import first_steps
+from openqrm.embedded.account import service_account
+from openqrm.embedded.app import SETUP, EmbeddedStack
+from openqrm.embedded.errors import StartError
+from openqrm.embedded.settings import EmbeddedSettings
+from openqrm.embedded.state import StateFolder, default_state_folder
+from openqrm.telemetry.logs import configure_logs
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def say(sentence: str) -> None:
+    """Show a line of progress."""
+    _console.print(f"[dim]openqrm:[/dim] {sentence}", markup=True)
+
+
+def complain(sentence: str) -> None:
+    """Show why it cannot go on."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"openqrm: {sentence}", markup=False, style="red")
+
+
+async def run(settings: EmbeddedSettings) -> int:
+    """Start, serve until asked to stop, stop; returns the exit code."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    with StateFolder(default_state_folder(), await service_account()) as state:
+        for warning in state.warnings:
+            say(warning)
+        with (state.path / "openqrm.log").open("a", encoding="utf-8") as log:
+            configure_logs(settings.log_level, stream=log)
+            stack = EmbeddedStack(state, settings, SystemClock(), say)
+            try:
+                return await _serve(stack, state, settings, asked)
+            finally:
+                await stack.stop()
+                say("stopped")
+
+
+async def _serve(stack: EmbeddedStack, state: StateFolder, settings: EmbeddedSettings, asked: asyncio.Event) -> int:
+    starting = asyncio.create_task(stack.start())
+    stopping = asyncio.create_task(asked.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        return 130
+    stopping.cancel()
+    await starting
+    _show(stack, state)
+    steps = first_steps.FirstSteps(stack.bus(SETUP), state, settings.bridge, say)
+    await steps.start()
+    enrol = stack.ability is not None and stack.ability.available
+    if stack.ability is not None and not stack.ability.available:
+        say(f"this machine cannot be a QEMU host: {stack.ability.reason}")
+    taking = asyncio.create_task(first_steps.take(steps, say, enrol, settings.demo_image))
+    waits = {asyncio.create_task(asked.wait()), asyncio.create_task(stack.died.wait())}
+    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*pending, taking):
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    await steps.stop()
+    return 0 if asked.is_set() else 1
+
+
+def _show(stack: EmbeddedStack, state: StateFolder) -> None:
+    say(f"serving at [bold]{stack.url}[/bold]")
+    say(f"the administrator's token lies in {stack.token_file}")
+    say(f"state and log lie in {state.path}; Ctrl-C stops everything, guests run on")
+
+
+def main() -> int:
+    """The entry; no traceback reaches the person who started it."""
+    try:
+        return uvloop.run(run(EmbeddedSettings()))
+    except StartError as error:
+        complain(str(error))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "OPENQRM_" + str(first["loc"][0]).upper()
+        complain(f"{name} is set to something that cannot be used: {first['msg']}.")
+    except OpenQrmError as error:
+        complain(error.message)
+    except OSError as error:
+        complain(f"{error.strerror or error}{': ' + str(error.filename) if error.filename else ''}.")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
