@@ -223,6 +223,11 @@ class HostLink:
         except asyncio.CancelledError:
             self._retire(session)
             raise
+        except ConnectionError as error:
+            raise HostUnreachableError(
+                f"Lost the connection to host '{self.host.name}' while trying to {doing}: {error}",
+                retry_after=RETRY_HOST_SECONDS,
+            ) from error
         except libvirt.libvirtError as error:
             raise translate(code_of(error), str(error), doing, self.host.name, session.lost) from error
 
@@ -240,7 +245,9 @@ class HostLink:
             raise HostUnreachableError(
                 f"Host '{self.host.name}' did not answer within {limit:g} s.", retry_after=RETRY_HOST_SECONDS
             ) from None
-        except libvirt.libvirtError as error:
-            raise translate(code_of(error), str(error), "get an answer", self.host.name, lost=True) from error
+        except (libvirt.libvirtError, ConnectionError) as error:
+            raise HostUnreachableError(
+                f"Host '{self.host.name}' does not answer: {error}", retry_after=RETRY_HOST_SECONDS
+            ) from error
         except PermanentError as error:
             raise HostUnreachableError(error.message, retry_after=RETRY_HOST_SECONDS) from error

@@ -238,8 +238,13 @@ async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
     failure: BaseException | None = None
     try:
         async with move.source.dedicated() as sending, move.target.dedicated() as receiving:
-            await _watch_transfer(move, sending, lambda connection: transfer(connection, receiving.connection))
-    except (libvirt.libvirtError, OpenQrmError) as error:
+
+            def run(connection: Any) -> None:
+                with receiving.held() as target_connection:
+                    transfer(connection, target_connection)
+
+            await _watch_transfer(move, sending, run)
+    except (libvirt.libvirtError, OpenQrmError, ConnectionError) as error:
         failure = error
     except asyncio.CancelledError:
         # Out of time. The connections are cut, which ends the migration; make sure of it, then clear up.
@@ -254,7 +259,7 @@ async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
 async def _watch_transfer(move: Move, sending: Session, transfer: Callable[[Any], None]) -> None:
     """Run the transfer in its thread, report how far it is, and abort it when it is to be cancelled."""
     task = asyncio.ensure_future(sending.run(transfer, None))
-    polls = 0
+    polls = best = 0
     try:
         while not task.done():
             pause = asyncio.ensure_future(move.source.clock.sleep(_POLL_SECONDS))
@@ -266,24 +271,25 @@ async def _watch_transfer(move: Move, sending: Session, transfer: Callable[[Any]
                 if polls % _ABORT_AGAIN_POLLS == 0:
                     await _abort_job(move)
                 polls += 1
-            await _report(move)
+            best = max(best, await _percent(move) or 0)
+            await move.work.progress(best, "moving memory and disks")
         await task
     finally:
         if not task.done():
             task.cancel()
 
 
-async def _report(move: Move) -> None:
+async def _percent(move: Move) -> int | None:
     def read(connection: Any) -> dict[str, object]:
         try:
             return dict(need(connection, move.partition).domain.jobStats())
         except libvirt.libvirtError:
             return {}
 
-    with contextlib.suppress(OpenQrmError):
-        percent = percent_of(await move.source.call("read the migration's progress", read))
-        if percent is not None:
-            await move.work.progress(percent, "moving memory and disks")
+    try:
+        return percent_of(await move.source.call("read the migration's progress", read))
+    except OpenQrmError:  # the transfer itself will say what is wrong
+        return None
 
 
 async def _abort_job(move: Move) -> None:
@@ -472,7 +478,12 @@ def _give_up_stopped(connection: Any, move: Move) -> None:
 async def _copy_volume(move: Move, name: str, number: int, count: int) -> None:
     copy = VolumeCopy(name, move.source.host.connection.storage_path, move.target.host.connection.storage_path)
     async with move.source.dedicated() as sending, move.target.dedicated() as receiving:
-        task = asyncio.ensure_future(sending.run(lambda connection: copy.run(connection, receiving.connection), None))
+
+        def run(connection: Any) -> None:
+            with receiving.held() as target_connection:
+                copy.run(connection, target_connection)
+
+        task = asyncio.ensure_future(sending.run(run, None))
         try:
             while not task.done():
                 pause = asyncio.ensure_future(move.source.clock.sleep(_POLL_SECONDS))

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import libvirt
@@ -68,6 +69,8 @@ class Session:
         self._callbacks: list[int] = []
         self._awaited = 0
         self._closed = False
+        self._inside = 0
+        self._left = threading.Condition()
         self.lost = False
         """The connection broke."""
         self.retired = False
@@ -104,8 +107,12 @@ class Session:
                 session._callbacks = _register_events(connection, loop, on_event)
             session._connection = connection
 
+        def inside() -> None:
+            with session.held():
+                connect()
+
         try:
-            await session._workers.run(connect, settings.connect_timeout_seconds)
+            await session._workers.run(inside, settings.connect_timeout_seconds)
         except BaseException:
             session.close()
             raise
@@ -116,16 +123,33 @@ class Session:
         """Whether new calls may be made on it."""
         return not (self.lost or self.retired or self._closed)
 
-    @property
-    def connection(self) -> Any:
-        """The libvirt connection, for calls that need two of them."""
-        return self._connection
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Any]:
+        """The libvirt connection, kept in memory as long as the context; for calls in threads.
+
+        libvirt frees a connection that is closed even while another thread is inside one of its calls.
+        """
+        with self._left:
+            if self._closed:
+                raise ConnectionError("the connection to the host was closed meanwhile")
+            self._inside += 1
+        try:
+            yield self._connection
+        finally:
+            with self._left:
+                self._inside -= 1
+                self._left.notify_all()
 
     async def run(self, function: Callable[[Any], T], timeout: float | None) -> T:
         """Run `function(connection)` in a thread. Raises libvirtError, or TimeoutError while it may still hang."""
+
+        def inside() -> T:
+            with self.held() as connection:
+                return function(connection)
+
         self._awaited += 1
         try:
-            return await self._workers.run(lambda: function(self._connection), timeout)
+            return await self._workers.run(inside, timeout)
         finally:
             self._awaited -= 1
             self._close_when_unused()
@@ -141,17 +165,20 @@ class Session:
 
     def close(self) -> None:
         """End it at once; harmless when repeated."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._left:
+            if self._closed:
+                return
+            self._closed = True
+        # With the tunnel cut, every call that is under way ends.
         self._tunnel.cut()
-        # With the tunnel cut these end at once, yet libvirt may still wait for the lock of a call that is ending.
         closer = Workers("libvirt-close", 1)
         closer.submit(self._forget)
         closer.stop()
         self._workers.stop()
 
     def _forget(self) -> None:
+        with self._left:
+            self._left.wait_for(lambda: self._inside == 0)
         if self._connection is None:
             return
         for callback in self._callbacks:
