@@ -1,0 +1,68 @@
+"""A service as a process of its own: its bus, its logs, its probe, and a clean end on SIGTERM."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from openqrm.bus.bus import Bus
+from openqrm.bus.settings import BusSettings
+from openqrm.contracts.clock import Clock, SystemClock
+from openqrm.telemetry.logs import configure_logs
+from openqrm.telemetry.probe import make_probe
+from openqrm.telemetry.tracing import Tracing
+
+
+class Service(Protocol):
+    """What every service is."""
+
+    async def start(self) -> None:
+        """Begin to work; it starts the bus that it was given."""
+
+    async def stop(self) -> None:
+        """Finish what is in hand and let go of everything, the bus included."""
+
+
+class ProcessSettings(BaseSettings):
+    """What every service process has: from the environment as OPENQRM_PROBE_PORT and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENQRM_", frozen=True)
+
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_json: bool = Field(default=True, description="One JSON object per line; no: lines for people")
+    otlp_endpoint: str | None = Field(
+        default=None, description="Traces URL of an OpenTelemetry collector, such as http://collector:4318/v1/traces"
+    )
+    probe_host: str = Field(default="127.0.0.1", description="Address of /health and /metrics")
+    probe_port: int | None = Field(default=None, ge=1, le=65535, description="Port of /health and /metrics; none: off")
+
+
+def run_service(name: str, create: Callable[[Bus, Clock], Service]) -> None:
+    """Run one service until SIGTERM or SIGINT. `name` is its name on the bus, such as inventory."""
+    settings = ProcessSettings()
+    configure_logs(settings.log_level, settings.log_json)
+    asyncio.run(_run(name, create, settings))
+
+
+async def _run(name: str, create: Callable[[Bus, Clock], Service], settings: ProcessSettings) -> None:
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    clock = SystemClock()
+    bus = Bus(BusSettings(), name, clock, Tracing(name, settings.otlp_endpoint))
+    service = create(bus, clock)
+    await service.start()
+    serving = None
+    if settings.probe_port is not None:
+        probe = make_probe(lambda: bus.is_connected, settings.probe_host, settings.probe_port)
+        serving = asyncio.create_task(probe.serve(), name="probe")
+    await asked.wait()
+    if serving is not None:
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+    await service.stop()
