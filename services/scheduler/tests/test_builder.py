@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 
@@ -86,4 +85,3 @@ def test_the_short_reading_fits_the_contract():
     asked = ListPlacedPartitions(paging={"limit": 7, "cursor": "c"})
     assert ListPartitions.model_validate_json(asked.model_dump_json()).paging == asked.paging
     assert ListPlacedPartitions.result_type() is Page[PlacedPartition]
-    assert UUID(int=1)

@@ -123,10 +123,6 @@ def test_a_deleted_network_is_not_known(projection, make_host, make_network, ref
     assert refusal(network_ids=(make_network(0).id,))[0] == "networks"
 
 
-def _three(make_host, one: dict, two: dict):
-    return make_host(1, connection=one), make_host(2, connection=two)
-
-
 @pytest.mark.parametrize(
     ("one", "two", "reason"),
     [

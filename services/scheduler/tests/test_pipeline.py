@@ -5,7 +5,11 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openqrm.contracts.host import HostConnection, HostFacts, HostView
+from openqrm.contracts.placement import PlacementRequest
+from openqrm.contracts.states import HostState
 from openqrm.scheduler.pipeline import Pipeline
+from openqrm.scheduler.projection import Projection
 
 MULTIPLIERS = {"cpu_balance": 1.0, "memory_balance": 1.0, "spread": 0.5}
 
@@ -98,9 +102,6 @@ hosts = st.lists(
 @settings(max_examples=150)
 @given(hosts=hosts, memory=st.integers(1, 5000), vcpus=st.integers(1, 6), tags=st.sets(st.sampled_from(["ssd", "gpu"])))
 def test_columns_agree_with_a_plain_loop(hosts, memory, vcpus, tags):
-    from openqrm.contracts.placement import PlacementRequest
-    from openqrm.scheduler.projection import Projection
-
     projection, expected = Projection(), []
     for number, (has_memory, cpus, state, has_tags, technology) in enumerate(hosts, 1):
         view = _make_host(number, has_memory, cpus, state, has_tags, technology)
@@ -120,14 +121,12 @@ def test_columns_agree_with_a_plain_loop(hosts, memory, vcpus, tags):
 
 
 def _make_host(number, memory, cpus, state, tags, technology):
-    from openqrm.contracts.host import HostConnection, HostFacts, HostView
-
     return HostView.model_construct(
         id=UUID(int=number),
         revision=1,
         name=f"kvm{number}",
         technology=technology,
-        state=_state(state),
+        state=HostState(state),
         state_reason="",
         connection=HostConnection(uri="x://y"),
         tags=tuple(tags),
@@ -136,9 +135,3 @@ def _make_host(number, memory, cpus, state, tags, technology):
         memory_reserve_mib=1000,
         facts=HostFacts(hostname="h", architecture="x", cpu_model="x", cpus=cpus, memory_mib=memory),
     )
-
-
-def _state(word):
-    from openqrm.contracts.states import HostState
-
-    return HostState(word)
