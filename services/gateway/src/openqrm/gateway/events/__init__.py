@@ -1,0 +1,1 @@
+"""Live events: one follower of the stream, any number of clients."""

@@ -1,0 +1,148 @@
+"""Around every request: its span, its metrics, the limit of its body and the headers of its answer. Pure ASGI."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from openqrm.contracts.clock import Clock
+from openqrm.gateway.problems import HttpError, problem_response
+from openqrm.telemetry.metrics import HTTP_SECONDS
+from openqrm.telemetry.tracing import Tracing, current_trace_id
+
+STREAMING = "openqrm.streaming"
+"""Set in the scope of a request whose answer lasts as long as its client likes: its duration says nothing."""
+
+ESCAPED_SLASH = "\x00"
+"""Stands for a slash inside of a path's segment, as in the name `a/b`; no name may contain the character itself."""
+
+UNLIMITED = frozenset({("POST", "/api/v1/images")})
+"""Bodies that are read piece by piece; their routes have limits of their own."""
+
+_SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'"),
+]
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
+
+
+class Edge:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, tracing: Tracing, clock: Clock, body_max_bytes: int, tls: bool) -> None:
+        self._app = app
+        self._tracing = tracing
+        self._clock = clock
+        self._limit = body_max_bytes
+        self._headers = [*_SECURITY_HEADERS, _HSTS] if tls else _SECURITY_HEADERS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        _keep_escaped_slashes(scope)
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        started = self._clock.monotonic()
+        status = 0
+        with self._tracing.span(method, SpanKind.SERVER, _carrier(scope)) as span:
+            extra = self._headers
+            trace_id = current_trace_id()
+            if trace_id:
+                extra = [*extra, (b"x-request-id", trace_id.encode())]
+
+            async def send_with_headers(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                    message = {**message, "headers": [*message.get("headers", ()), *extra]}
+                await send(message)
+
+            try:
+                if (method, scope["path"]) in UNLIMITED:
+                    await self._app(scope, receive, send_with_headers)
+                else:
+                    self._check_length(scope)
+                    await self._app(scope, _Counted(receive, self._limit), send_with_headers)
+            except Exception as error:
+                response = problem_response(error, scope["path"])
+                if status == 0:
+                    await response(scope, receive, send_with_headers)
+                else:
+                    raise
+            finally:
+                route = getattr(scope.get("route"), "path_format", "unknown")
+                span.update_name(f"{method} {route}")
+                span.set_attributes(
+                    {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+                )
+                if status >= 500:
+                    span.set_status(Status(StatusCode.ERROR, f"HTTP {status}"))
+                if not scope.get(STREAMING):
+                    HTTP_SECONDS.labels(method if method in _METHODS else "other", route, str(status)).observe(
+                        self._clock.monotonic() - started
+                    )
+
+    def _check_length(self, scope: Scope) -> None:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._limit:
+                raise too_large(self._limit)
+
+
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+class _Counted:
+    """Receives a body as long as it is within the limit, whatever its length was said to be."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._seen = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._seen += len(message.get("body", b""))
+            if self._seen > self._limit:
+                raise too_large(self._limit)
+        return message
+
+
+def too_large(limit: int) -> HttpError:
+    """413."""
+    return HttpError(
+        413,
+        "too-large",
+        f"The request's body is larger than {limit} bytes, the most that is taken here. Send less.",
+        details={"limit_bytes": limit},
+        headers={"Connection": "close"},
+    )
+
+
+def _carrier(scope: Scope) -> Mapping[str, str]:
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in (b"traceparent", b"tracestate")
+    }
+
+
+_SLASH = re.compile(rb"%2f", re.IGNORECASE)
+
+
+def _keep_escaped_slashes(scope: Scope) -> None:
+    raw = scope.get("raw_path")
+    if raw and _SLASH.search(raw):
+        # raw_path can be outside of ASCII when a client does not escape; those bytes are UTF-8, as in `path`
+        scope["path"] = unquote(_SLASH.sub(b"%00", raw.split(b"?")[0]).decode("utf-8", "replace"))

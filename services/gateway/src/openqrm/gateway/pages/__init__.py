@@ -1,0 +1,1 @@
+"""What a browser gets before the web UI comes."""
