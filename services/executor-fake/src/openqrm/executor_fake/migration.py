@@ -1,5 +1,6 @@
 """Moves a partition between two fake hosts: copy, hand over, check. Exactly one side has it at every moment."""
 
+import math
 from dataclasses import dataclass
 
 from openqrm.contracts.clock import Clock
@@ -14,7 +15,9 @@ from openqrm.executor_fake.script import parse_script
 from openqrm.executor_fake.state import FakePartition, disk_of
 from openqrm.executor_fake.world import FakeWorld
 
-STEPS = 20
+LEAST_STEPS = 20
+LONGEST_STEP_SECONDS = 0.1
+"""How soon a cancellation, a crash or a lost host is noticed."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,14 @@ class Move:
         seconds = self.source.plan.migration_ms / 1000 + parse_script(self.partition.name).slow.get("migrate", 0)
         if self.bandwidth_mib_s:
             seconds = max(seconds, self.partition.memory_mib / self.bandwidth_mib_s)
-        for step in range(STEPS):
+        steps = max(LEAST_STEPS, math.ceil(seconds / LONGEST_STEP_SECONDS))
+        for step in range(steps):
             if self.work.cancelled.is_set():
                 raise CancelledError(
                     f"The migration of {self.partition.name!r} was cancelled; it is on {self.source.name}."
                 )
-            await self.work.progress(step * 100 // STEPS, "copying memory")
-            await self.clock.sleep(seconds / STEPS)
+            await self.work.progress(step * 100 // steps, "copying memory")
+            await self.clock.sleep(seconds / steps)
             here = self.source.get(self.partition.id)
             if here is None or here.handing_over is None:
                 raise DriverError(f"{self.partition.name!r} ended by itself during its migration. Start it again.")
