@@ -5,7 +5,6 @@ import signal
 import sys
 from contextlib import suppress
 
-import uvloop
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -88,7 +87,7 @@ def _show(stack: EmbeddedStack, state: StateFolder) -> None:
 def main() -> int:
     """The entry; no traceback reaches the person who started it."""
     try:
-        return uvloop.run(run(EmbeddedSettings()))
+        return asyncio.run(run(EmbeddedSettings()))
     except StartError as error:
         complain(str(error))
     except ValidationError as error:
