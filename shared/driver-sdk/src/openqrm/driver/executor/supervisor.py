@@ -28,7 +28,8 @@ from openqrm.driver.executor.gates import Stagger
 from openqrm.driver.executor.reader import HostReader
 from openqrm.driver.executor.settings import ExecutorSettings
 
-PING_RETRY_SECONDS = 1.0
+PING_RETRY_SHARE = 0.2
+"""Of the ping interval: how soon a failed ping is repeated."""
 WATCH_RETRY_SECONDS = 5.0
 DISCONNECT_SECONDS = 10.0
 TELL_RETRY_SECONDS = 1.0
@@ -204,7 +205,7 @@ class HostSupervisor:
         problem: OpenQrmError | None = None
         for failures in range(settings.ping_failures):
             if failures:
-                await self._around.clock.sleep(PING_RETRY_SECONDS)
+                await self._around.clock.sleep(settings.ping_interval * PING_RETRY_SHARE)
             try:
                 with self._around.deadlines.limit(settings.ping_timeout):
                     await self._around.driver.ping(self.host)
