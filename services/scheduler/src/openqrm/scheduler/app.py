@@ -1,7 +1,6 @@
 """Puts the scheduler together; the only place that does."""
 
 import asyncio
-from contextlib import suppress
 
 import structlog
 from nats.errors import Error as NatsError
@@ -44,8 +43,7 @@ class SchedulerService:
         """Let go of the bus. Nothing is lost: nothing is kept."""
         if self._task:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
         await self._bus.stop()
 
     async def wait_until_built(self) -> None:
