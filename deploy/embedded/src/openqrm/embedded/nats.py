@@ -262,7 +262,8 @@ def _port_in_use(port: int) -> StartError:
     holder = "by another process"
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            listens = connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN
+            if listens and connection.pid:
                 holder = f"by {psutil.Process(connection.pid).name()} (process {connection.pid})"
                 break
     return StartError(f"port {port} for NATS is in use {holder}: end it, or choose another port")
