@@ -159,6 +159,7 @@ class GatewayService:
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
+        self._has_parts = False
 
     # -------------------------------------------------------------------------------------------- life
 
@@ -183,6 +184,7 @@ class GatewayService:
 
     async def start_parts(self) -> None:
         """Everything but listening, for another ASGI server that serves `api`."""
+        self._has_parts = True
         try:
             await asyncio.to_thread(self._images.start)
         except OSError as error:
@@ -200,7 +202,7 @@ class GatewayService:
         await self._hub.start()
 
     async def stop(self) -> None:
-        """Say goodbye to live clients, finish what is being answered, stop."""
+        """Say goodbye to live clients, finish what is being answered, stop. Harmless when repeated."""
         self._hub.close()
         self._consoles.close()
         if self._server and self._serving:
@@ -212,6 +214,9 @@ class GatewayService:
             self._socket = None
         for task in self._chores:
             task.cancel()
+        if not self._has_parts:
+            return
+        self._has_parts = False
         await self._hub.stop()
         await self.bus.stop()
         await self._audit.stop()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 from uuid import uuid4
 
 import structlog
@@ -138,7 +139,7 @@ class ImageFolder:
 
     def owns(self, location: str) -> Path | None:
         """The file of a location, if it is one that `store` made."""
-        path = Path(location.removeprefix("file://"))
+        path = Path(unquote(location.removeprefix("file://")))
         stem_is_digest = len(path.stem) == 64 and set(path.stem) <= set("0123456789abcdef")
         return path if location.startswith("file:///") and path.parent == self._folder and stem_is_digest else None
 

@@ -202,6 +202,8 @@ def _of_starlette(error: HTTPException) -> HttpError:
             headers=headers,
         )
     if error.status_code == 400:
+        if isinstance(error.__cause__, HttpError):  # raised while the body was read, and wrapped by FastAPI
+            return error.__cause__
         return HttpError(
             400, "malformed", "The request's body cannot be read. Send JSON in UTF-8 and no deeper than needed."
         )
