@@ -47,6 +47,8 @@ Handler = Callable[[Any, Delivery], Awaitable[None]]
 
 PUBLISH_TIMEOUT_SECONDS = 5.0
 REQUEST_TIMEOUT_SECONDS = 5.0
+LETTER_MARGIN = 8192
+"""Bytes that a dead letter may be longer than what it carries: its error, its own headers."""
 
 
 class Bus:
@@ -166,7 +168,17 @@ class Bus:
         return await self.publish_kept(subject, headers, body)
 
     async def publish_kept(self, subject: str, headers: dict[str, str], body: bytes) -> int:
-        """Publish bytes to a stream and return the sequence once the server keeps them."""
+        """Publish bytes to a stream and return the sequence once the server keeps them.
+
+        Raises TemporaryError when the server does not confirm in time, InvalidError when the message is larger than
+        the server takes: sent all the same, it would end the connection.
+        """
+        size = _wire_size(headers, body)
+        if size > self.client.max_payload:
+            raise InvalidError(
+                f"A message of {size} bytes on {subject} is too large: the bus takes {self.client.max_payload}. "
+                "Name fewer things in it."
+            )
         try:
             ack = await self.js.publish(subject, body, headers=headers, timeout=PUBLISH_TIMEOUT_SECONDS)
         except (NatsError, TimeoutError) as error:
@@ -224,6 +236,14 @@ class Bus:
                     if problem.code is ProblemCode.INTERNAL:
                         self._log.exception("a query failed", subject=raw.subject)
                     body, headers = problem.model_dump_json().encode(), {ERROR_HEADER: problem.code.value}
+            if _wire_size(headers or {}, body) > self.client.max_payload:
+                problem = Problem(
+                    code=ProblemCode.INVALID,
+                    message=f"The answer to {model.subject} has {len(body)} bytes, more than the bus takes "
+                    f"({self.client.max_payload}). Ask for a smaller page.",
+                )
+                outcome = problem.code.value
+                body, headers = problem.model_dump_json().encode(), {ERROR_HEADER: outcome}
             metrics.QUERIES_ANSWERED.labels(self.service, model.subject, outcome).inc()
             if raw.reply:
                 await self.client.publish(raw.reply, body, headers=headers)
@@ -397,16 +417,7 @@ class _Consumer:
             self._log.error("a message was given up", subject=message.subject, reason=verdict.problem.message)
             if verdict.problem.code is ProblemCode.INTERNAL:
                 self._log.error("the last error", exc_info=error)
-            letter = DeadLetter(
-                id=new_id(),
-                subject=message.subject,
-                headers=headers,
-                body=message.data,
-                consumer=f"{self.durable.stream}/{self.durable.name}",
-                deliveries=deliveries,
-                error=verdict.problem,
-                occurred_at=self.bus.clock.now(),
-            )
+            letter = self._letter(message, headers, deliveries, verdict.problem)
             # First the letter, then TERM: dying in between gives two letters, the other order could give none.
             await self.bus.publish(MessageDeadLettered(letter=letter), about=letter.id)
             await message.term()
@@ -418,6 +429,30 @@ class _Consumer:
             self._log.error("will be tried again", subject=message.subject, exc_info=error)
         await message.nak(delay=verdict.delay_seconds)
         metrics.MESSAGES_HANDLED.labels(self.bus.service, kind, "retry").inc()
+
+    def _letter(self, message: Msg, headers: dict[str, str], deliveries: int, problem: Problem) -> DeadLetter:
+        body = message.data
+        # Base64 makes it a third longer. One that does not fit is told without its body, which nobody could replay.
+        if _wire_size(headers, body) * 4 // 3 + LETTER_MARGIN > self.bus.client.max_payload:
+            lost = f" Its {len(body)} bytes are too many for a dead letter and are left out, so it cannot be replayed."
+            problem = problem.model_copy(update={"message": problem.message + lost})
+            headers = {name: value[:200] for name, value in headers.items() if name.startswith("ce-")}
+            body = b""
+        return DeadLetter(
+            id=new_id(),
+            subject=message.subject,
+            headers=headers,
+            body=body,
+            consumer=f"{self.durable.stream}/{self.durable.name}",
+            deliveries=deliveries,
+            error=problem,
+            occurred_at=self.bus.clock.now(),
+        )
+
+
+def _wire_size(headers: Mapping[str, str], body: bytes) -> int:
+    """Bytes of a message as the server counts them: `NATS/1.0`, a line per header, an empty line, the body."""
+    return len(body) + 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
 
 
 def _delivery(message: Msg, headers: dict[str, str]) -> Delivery:
