@@ -1,19 +1,31 @@
 """A service's database: one schema, a pool of connections, transactions whose failures speak our language."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from openqrm.contracts.errors import TemporaryError
+from openqrm.contracts.errors import InvalidError, TemporaryError
+
+CONNECT_SECONDS = 10
+POOL_SECONDS = 10
+"""How long a transaction waits for one of the pool's connections."""
+LIMITS = {"lock_timeout": "10s", "statement_timeout": "60s", "idle_in_transaction_session_timeout": "60s"}
+"""What one statement may take. Whoever runs into it is tried again later; nobody holds a lock for ever."""
 
 _TRY_AGAIN = {"40001", "40P01", "55P03"}
 """SQLSTATE of serialization failure, deadlock and lock not available: the same transaction may succeed next time."""
 
-_NOT_NOW = {"53100", "53200", "53300", "57P01", "57P02", "57P03", "25006"}
-"""SQLSTATE of disk full, out of memory, too many connections, shutting down, starting up, read only."""
+_NOT_NOW = {"53100", "53200", "53300", "57014", "57P01", "57P02", "57P03", "57P05", "25006", "25P03", "25P04"}
+"""SQLSTATE of disk full, out of memory, too many connections, statement took too long, shutting down, starting up,
+idle for too long, read only."""
+
+_DATA_EXCEPTION = "22"
+"""Class of the SQLSTATEs that say: this value cannot be stored, such as a number too large or a NUL in a text."""
 
 SCHEMA_NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyz_")
 
@@ -28,29 +40,42 @@ class Database:
         if not set(schema) <= SCHEMA_NAME_CHARACTERS:
             raise ValueError(f"{schema!r} is not a schema name: use lower-case letters and underscores")
         self.schema = schema
+        # Transactions queue here, first come first served, and not in the pool, which gives up after a while. One
+        # connection is left for the outbox relay.
+        self._turns = asyncio.Semaphore(max(pool_size - 1, 1))
         self.engine: AsyncEngine = create_async_engine(
             dsn,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=10,
+            pool_timeout=POOL_SECONDS,
             pool_pre_ping=False,
-            connect_args={"server_settings": {"search_path": schema, "application_name": f"openqrm-{schema}"}},
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "server_settings": {"search_path": schema, "application_name": f"openqrm-{schema}", **LIMITS},
+            },
         )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Begin, and commit at the end or roll back on any error.
 
-        Raises TemporaryError when the database is away, full, or chose this transaction to break a deadlock.
+        Raises TemporaryError when the database is away, full, or chose this transaction to break a deadlock,
+        InvalidError when a value cannot be stored.
         """
         try:
-            async with self.engine.begin() as connection:
+            async with self._turns, self.engine.begin() as connection:
                 yield connection
-        except (DBAPIError, OSError, TimeoutError) as error:
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
             if is_temporary(error):
                 raise TemporaryError(
-                    f"The database cannot do this right now: {_first_line(error)}. It will be tried again.",
+                    f"The database cannot do this right now: {first_line(error)}. It will be tried again.",
                     retry_after=0.2 if _sqlstate(error) in _TRY_AGAIN else 1.0,
+                ) from error
+            if (_sqlstate(error) or "").startswith(_DATA_EXCEPTION):
+                # PostgreSQL's own words may quote the value, and with it what could not be stored in the first place.
+                raise InvalidError(
+                    "A value cannot be stored: a number is too large, or a text has a character (such as NUL) that "
+                    "no text may have."
                 ) from error
             raise
 
@@ -75,9 +100,13 @@ def is_temporary(error: BaseException) -> bool:
         state = _sqlstate(error)
         if state in _TRY_AGAIN or state in _NOT_NOW or (state or "").startswith("08"):
             return True
+        if type(error.orig).__name__ == "InvalidCachedStatementError":  # another replica has changed the tables
+            return True
         return error.connection_invalidated or (isinstance(error, OperationalError | InterfaceError) and state is None)
-    return isinstance(error, OSError | TimeoutError)
+    return isinstance(error, OSError | TimeoutError | PoolTimeout)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0] if str(error) else type(error).__name__
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line for a log."""
+    words = str(getattr(error, "orig", None) or error).splitlines()
+    return words[0] if words else type(error).__name__

@@ -3,29 +3,39 @@
 from importlib.resources import files
 from zlib import crc32
 
+from alembic import command, context
 from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from openqrm.persistence.database import Database
 
 
 async def migrate(database: Database, package: str) -> None:
-    """Run the Alembic revisions that lie in `package`/migrations/versions, in one transaction under a lock."""
+    """Run the Alembic revisions that lie in `package`/migrations, in one transaction under a lock."""
     config = Config()
-    config.set_main_option("script_location", str(files(package).joinpath("migrations")))
+    folder = str(files(package).joinpath("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # Alembic takes % for a placeholder
     config.set_main_option("path_separator", "os")
-    script = ScriptDirectory.from_config(config)
+    config.attributes["schema"] = database.schema
 
     def upgrade(connection: Connection) -> None:
-        with EnvironmentContext(
-            config, script, fn=lambda revision, _: script._upgrade_revs("head", revision)
-        ) as context:
-            context.configure(connection=connection, version_table_schema=database.schema)
-            context.run_migrations()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
     async with database.transaction() as connection:
+        # Another replica's turn, or a large table, may take longer than any statement of the service itself.
+        await connection.execute(text("SET LOCAL lock_timeout = 0"))
+        await connection.execute(text("SET LOCAL statement_timeout = 0"))
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": crc32(b"openqrm migrations")})
-        await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{database.schema}"'))
+        known = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+        if (await connection.execute(known, {"name": database.schema})).scalar_one_or_none() is None:
+            # Not IF NOT EXISTS: that asks for the right to create one even where an administrator has made it.
+            await connection.execute(text(f'CREATE SCHEMA "{database.schema}"'))
         await connection.run_sync(upgrade)
+
+
+def run() -> None:
+    """What each `migrations/env.py` calls."""
+    attributes = context.config.attributes
+    context.configure(connection=attributes["connection"], version_table_schema=attributes["schema"])
+    context.run_migrations()

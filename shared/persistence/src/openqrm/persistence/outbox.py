@@ -33,9 +33,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.contracts.clock import Clock
-from openqrm.contracts.errors import TemporaryError
-from openqrm.persistence.database import Database
+from openqrm.contracts.errors import PermanentError, TemporaryError
+from openqrm.persistence.database import Database, first_line
 from openqrm.telemetry import metrics
+
+_Row = tuple[int, str, dict[str, str], bytes]
+"""Id, subject, headers and body of one message in the outbox."""
 
 BATCH = 500
 POLL_SECONDS = 0.5
@@ -47,7 +50,10 @@ class Publisher(Protocol):
     """Where the relay publishes to: the bus."""
 
     async def publish_kept(self, subject: str, headers: dict[str, str], body: bytes) -> int:
-        """Publish to a stream and return the sequence; TemporaryError when it cannot be now."""
+        """Publish to a stream and return the sequence.
+
+        Raises TemporaryError when it cannot be now, PermanentError when it never can.
+        """
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,17 @@ _RECORD = text(
 )
 
 
+async def forget_history(connection: AsyncConnection, days: int, most: int) -> None:
+    """Drop events from the history that are older than so many days, or beyond the newest `most`."""
+    await connection.execute(
+        text("DELETE FROM events WHERE published_at < now() - make_interval(days => :days)"), {"days": days}
+    )
+    # By sequence, not by counting: other streams' gaps make this keep a little less, never more.
+    await connection.execute(
+        text("DELETE FROM events WHERE sequence <= (SELECT max(sequence) FROM events) - :most"), {"most": most}
+    )
+
+
 class OutboxRelay:
     """Publishes what transactions left in the outbox."""
 
@@ -122,6 +139,7 @@ class OutboxRelay:
         self._service = service
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._trouble: str | None = None
         self._log = structlog.get_logger(service=service)
 
     def start(self) -> None:
@@ -143,9 +161,19 @@ class OutboxRelay:
         while True:
             try:
                 await self._hold_lock_and_publish()
-            except (SQLAlchemyError, OSError, TimeoutError, TemporaryError) as error:
-                self._log.warning("the outbox waits", reason=str(error).splitlines()[0] if str(error) else repr(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the outbox may not stay full for ever
+                self._note_trouble(error)
                 await self._clock.sleep(RETRY_SECONDS)
+
+    def _note_trouble(self, error: Exception) -> None:
+        reason = first_line(error)
+        if reason == self._trouble:
+            return  # told already
+        self._trouble = reason
+        if isinstance(error, SQLAlchemyError | OSError | TimeoutError | TemporaryError):
+            self._log.warning("the outbox waits", reason=reason)
+        else:
+            self._log.error("the outbox failed; it is begun anew", exc_info=error)
 
     async def _hold_lock_and_publish(self) -> None:
         lock = {"key": crc32(f"outbox {self._database.schema}".encode())}
@@ -164,25 +192,42 @@ class OutboxRelay:
                     await connection.execute(text("SELECT pg_advisory_unlock(:key)"), lock)
 
     async def _publish_batch(self, connection: AsyncConnection) -> bool:
+        """Publish the oldest messages; False when there are none. Raises the first error after recording the rest."""
         rows = (await connection.execute(_LIST, {"batch": BATCH})).all()
         metrics.OUTBOX_PENDING.labels(self._service).set(len(rows))
         if not rows:
             return False
-        by_key: dict[str, list[tuple[int, str, dict[str, str], bytes]]] = defaultdict(list)
+        by_key: dict[str, list[_Row]] = defaultdict(list)
         for row in rows:
             by_key[row.key].append((row.id, row.subject, row.headers, row.body))
         published: dict[int, int] = {}
+        hopeless: list[int] = []
 
-        async def publish_in_order(messages: list[tuple[int, str, dict[str, str], bytes]]) -> None:
+        async def publish_in_order(messages: list[_Row]) -> None:
             for identity, subject, headers, body in messages:
-                published[identity] = await self._publisher.publish_kept(subject, headers, body)
+                try:
+                    published[identity] = await self._publisher.publish_kept(subject, headers, body)
+                except PermanentError as error:
+                    # To keep it would hold back everything after it, for ever.
+                    self._log.error(
+                        "a message can never be published and is dropped",
+                        subject=subject,
+                        message_id=headers.get("ce-id"),
+                        bytes=len(body),
+                        reason=error.message,
+                    )
+                    hopeless.append(identity)
 
         results = await asyncio.gather(*map(publish_in_order, by_key.values()), return_exceptions=True)
         if published:
             ids, sequences = list(published), list(published.values())
             await connection.execute(_RECORD, {"ids": ids, "sequences": sequences})
-            await connection.execute(_DONE, {"ids": ids})
+        if published or hopeless:
+            await connection.execute(_DONE, {"ids": [*published, *hopeless]})
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info("the outbox is published again")
         return True
