@@ -80,7 +80,7 @@ async def built(service):
     await asyncio.wait_for(service.wait_until_built(), 5)
 
 
-async def test_it_answers_once_it_is_built(bus, service, make_host, make_request):
+async def test_propose_placement_once_the_projection_is_built(bus, service, make_host, make_request):
     bus.inventory_is_away = True
     bus.hosts = (make_host(1),)
     await service.start()
