@@ -328,6 +328,8 @@ class Bus:
 
     async def _on_reconnected(self) -> None:
         self._log.info("the bus is reachable again")
+        for pull in (*self._pulls, *self._followers):
+            pull.renew()
 
 
 class _Consumer:

@@ -74,6 +74,11 @@ class Follower:
         if self._pull:
             await self._pull.stop()
 
+    def renew(self) -> None:
+        """The connection was made anew: ask again at once, and notice at once when the consumer is gone."""
+        if self._pull:
+            self._pull.renew()
+
     async def _make_consumer(self) -> None:
         js = self._client.jetstream()
         if self._next_sequence is None:

@@ -51,6 +51,7 @@ class ContinuousPull:
         self._on_lost = on_lost
         self._delivering = False
         self._outstanding = 0
+        self._unanswered = False
         self._heard_at = clock.monotonic()
         self._wake = asyncio.Event()
         self._subscription: Subscription | None = None
@@ -72,6 +73,11 @@ class ContinuousPull:
             with suppress(NatsError):
                 await self._subscription.unsubscribe()
 
+    def renew(self) -> None:
+        """The connection was made anew: the server knows nothing more of what was asked for, so ask again."""
+        self._outstanding = 0
+        self._wake.set()
+
     async def _on_message(self, message: Msg) -> None:
         self._heard_at = self._clock.monotonic()
         status = message.headers.get("Status") if message.headers and not message.data else None
@@ -85,6 +91,11 @@ class ContinuousPull:
             finally:
                 self._delivering = False
                 self._heard_at = self._clock.monotonic()
+        elif status == "503":  # nobody took the request: JetStream is not up yet, or the consumer is gone
+            self._outstanding = 0
+            self._unanswered = True
+            self._wake.set()
+            await self._lost()
         elif status != "100":  # 100 is a heartbeat; 404, 408 and 409 end the request
             description = (message.headers or {}).get("Description", "")
             self._outstanding = 0
@@ -99,10 +110,15 @@ class ContinuousPull:
     async def _keep_asking(self) -> None:
         while True:
             try:
+                if self._unanswered:
+                    self._unanswered = False
+                    await self._clock.sleep(RETRY_SECONDS)
                 if self._outstanding <= self._window // 2:
                     await self._ask()
                 self._wake.clear()
-                await asyncio.wait_for(self._wake.wait(), HEARTBEAT_SECONDS)
+                # not wait_for: that of Python 3.11 swallows a cancellation when it is woken at the same moment
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 if not self._delivering and self._clock.monotonic() - self._heard_at > SILENCE_SECONDS:
                     self._outstanding = 0
