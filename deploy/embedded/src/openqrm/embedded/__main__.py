@@ -4,9 +4,12 @@ import asyncio
 import signal
 import sys
 from contextlib import suppress
+from typing import TextIO, cast
 
+import structlog
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.errors import OpenQrmError
@@ -14,37 +17,48 @@ from openqrm.embedded import first_steps
 from openqrm.embedded.account import service_account
 from openqrm.embedded.app import SETUP, EmbeddedStack
 from openqrm.embedded.errors import StartError
+from openqrm.embedded.log_file import LogFile
 from openqrm.embedded.settings import EmbeddedSettings
 from openqrm.embedded.state import StateFolder, default_state_folder
+from openqrm.gateway.app import StartupError
 from openqrm.telemetry.logs import configure_logs
 
-_console = Console(highlight=False, soft_wrap=True)
+_out = Console(highlight=False, soft_wrap=True)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(sentence: str) -> None:
     """Show a line of progress."""
-    _console.print(f"[dim]openqrm:[/dim] {sentence}", markup=True)
+    with suppress(OSError):  # a terminal that was closed
+        _out.print("[dim]openqrm:[/dim]", escape(sentence))
 
 
 def complain(sentence: str) -> None:
-    """Show why it cannot go on."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"openqrm: {sentence}", markup=False, style="red")
+    """Show what went wrong."""
+    with suppress(OSError):
+        _errors.print(f"openqrm: {sentence}", markup=False, style="red")
 
 
 async def run(settings: EmbeddedSettings) -> int:
     """Start, serve until asked to stop, stop; returns the exit code."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked.set)
     with StateFolder(default_state_folder(), await service_account()) as state:
         for warning in state.warnings:
             say(warning)
-        with (state.path / "openqrm.log").open("a", encoding="utf-8") as log:
-            configure_logs(settings.log_level, stream=log)
-            stack = EmbeddedStack(state, settings, SystemClock(), say)
+        path = state.path / "openqrm.log"
+        with LogFile(path) as log:
+            configure_logs(settings.log_level, stream=cast(TextIO, log))
+            stack = EmbeddedStack(state, settings, SystemClock(), say, complain)
             try:
                 return await _serve(stack, state, settings, asked)
+            except (OpenQrmError, StartError, StartupError, OSError):
+                raise
+            except Exception as error:
+                structlog.get_logger(service="embedded").exception("openQRM ends")
+                raise StartError(f"an unexpected {type(error).__name__}; {path} tells where: {error}") from error
             finally:
                 await stack.stop()
                 say("stopped")
@@ -68,18 +82,17 @@ async def _serve(stack: EmbeddedStack, state: StateFolder, settings: EmbeddedSet
     if stack.ability is not None and not stack.ability.available:
         say(f"this machine cannot be a QEMU host: {stack.ability.reason}")
     taking = asyncio.create_task(first_steps.take(steps, say, enrol, settings.demo_image))
-    waits = {asyncio.create_task(asked.wait()), asyncio.create_task(stack.died.wait())}
-    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for task in (*pending, taking):
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    await asked.wait()
+    taking.cancel()
+    for result in await asyncio.gather(taking, return_exceptions=True):
+        if isinstance(result, Exception):
+            structlog.get_logger(service="embedded").error("a first step broke", exc_info=result)
     await steps.stop()
-    return 0 if asked.is_set() else 1
+    return 0
 
 
 def _show(stack: EmbeddedStack, state: StateFolder) -> None:
-    say(f"serving at [bold]{stack.url}[/bold]")
+    say(f"serving at {stack.url}")
     say(f"the administrator's token lies in {stack.token_file}")
     say(f"state and log lie in {state.path}; Ctrl-C stops everything, guests run on")
 
@@ -88,7 +101,7 @@ def main() -> int:
     """The entry; no traceback reaches the person who started it."""
     try:
         return asyncio.run(run(EmbeddedSettings()))
-    except StartError as error:
+    except (StartError, StartupError) as error:
         complain(str(error))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -1,7 +1,9 @@
 """The composition root of the embedded shape: every service in one process, on a NATS and a PostgreSQL of its own."""
 
 import asyncio
+import errno
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -14,14 +16,16 @@ from openqrm.bus.settings import BusSettings
 from openqrm.bus.streams import provision
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.message import CLIENT, EXECUTOR, GATEWAY, INVENTORY, SCHEDULER
-from openqrm.driver.discovery import discover_drivers
+from openqrm.driver.discovery import InstalledDriver, discover_drivers
 from openqrm.driver.executor import ExecutorService
 from openqrm.embedded.errors import StartError
 from openqrm.embedded.libvirt_daemon import HostAbility, LibvirtDaemon
-from openqrm.embedded.nats import EmbeddedNats, NatsUser
+from openqrm.embedded.nats import EmbeddedNats, NatsUser, holder_of
 from openqrm.embedded.postgres import EmbeddedPostgres
+from openqrm.embedded.secret_store import write_private
 from openqrm.embedded.settings import EmbeddedSettings
 from openqrm.embedded.state import StateFolder
+from openqrm.embedded.supervision import Supervisor
 from openqrm.gateway.app import GatewayService
 from openqrm.gateway.settings import GatewaySettings
 from openqrm.inventory.app import InventoryService
@@ -52,31 +56,37 @@ class Service(Protocol):
 class EmbeddedStack:
     """Everything, started in order and stopped in reverse."""
 
-    def __init__(self, state: StateFolder, settings: EmbeddedSettings, clock: Clock, say: Say) -> None:
+    def __init__(self, state: StateFolder, settings: EmbeddedSettings, clock: Clock, say: Say, warn: Say) -> None:
         self._state = state
         self._settings = settings
         self._clock = clock
         self._say = say
         self._log = structlog.get_logger(service="embedded")
         self._technologies = settings.technologies
+        self._known_drivers = discover_drivers()
+        self._check_technologies()
         self._users = self._make_users()
+        watch_postgres = Supervisor("PostgreSQL", lambda: self.postgres.start(), clock, say, warn)
+        watch_nats = Supervisor("NATS", lambda: self.nats.start(), clock, say, warn)
+        watch_libvirt = Supervisor("libvirtd", self._start_libvirt, clock, say, warn)
+        self._supervisors = (watch_postgres, watch_nats, watch_libvirt)
         self.postgres = EmbeddedPostgres(
-            state.postgres, state.secrets.password("postgres"), clock, on_death=self._part_died
+            state.postgres, state.secrets.password("postgres"), clock, on_death=watch_postgres.died
         )
         self.nats = EmbeddedNats(
-            state.nats, list(self._users.values()), clock, port=settings.nats_port, on_death=self._part_died
+            state.nats, list(self._users.values()), clock, port=settings.nats_port, on_death=watch_nats.died
         )
-        self.libvirt = LibvirtDaemon(state.libvirt, clock, on_death=self._part_died)
+        self.libvirt = LibvirtDaemon(state.libvirt, clock, on_death=watch_libvirt.died)
         self.ability: HostAbility | None = None
         self.services: list[Service] = []
         self.inventory: InventoryService | None = None
         self.gateway: GatewayService | None = None
-        self.died = asyncio.Event()
 
     # -------------------------------------------------------------------------------------------- life
 
     async def start(self) -> None:
         """Start everything. Raises StartError, in one sentence, when a part cannot."""
+        _check_http_port(self._settings.http_host, self._settings.http_port)
         self._say("starting PostgreSQL and NATS")
         await asyncio.gather(self.postgres.start(), self.nats.start())
         if "qemu" in self._technologies and self._settings.local_host:
@@ -94,9 +104,13 @@ class EmbeddedStack:
             bus = self.bus(f"executor-{technology}")
             await self._start(factory(bus))
         await self._start_gateway(gateway_dsn)
+        for supervisor in self._supervisors:
+            supervisor.begin()
 
     async def stop(self) -> None:
         """Stop everything in reverse order; running guests go on."""
+        for supervisor in self._supervisors:
+            await supervisor.end()
         for service in reversed(self.services):
             try:
                 await service.stop()
@@ -127,12 +141,28 @@ class EmbeddedStack:
         )
         self.gateway = GatewayService(bus, self._clock, settings, bus.tracing)
         await self._start(self.gateway)
-        client = {"url": self.url, "token_file": str(self.token_file)}
-        (self._state.path / "client.json").write_text(json.dumps(client) + "\n")
+        self._tell_clients()
 
-    def _part_died(self, sentence: str) -> None:
-        self._say(sentence)
-        self.died.set()
+    def _tell_clients(self) -> None:
+        """Leave word for the programs of this machine's owner: where to find us, and with which secrets."""
+        password_file = self._state.path / "nats-password"
+        client = {
+            "url": self.url,
+            "token_file": str(self.token_file),
+            "nats_url": self.nats.url,
+            "nats_user": CLIENT,
+            "nats_password_file": str(password_file),
+        }
+        try:
+            write_private(password_file, self._users[CLIENT].password + "\n")
+            write_private(self._state.path / "client.json", json.dumps(client, indent=2) + "\n")
+        except OSError as error:
+            raise StartError(f"cannot write in the state folder {self._state.path}: {error.strerror}") from error
+
+    async def _start_libvirt(self) -> None:
+        self.ability = await self.libvirt.start()
+        if not self.ability.available:
+            raise StartError(f"this machine cannot be a QEMU host any more: {self.ability.reason}")
 
     # -------------------------------------------------------------------------------------------- parts
 
@@ -174,17 +204,40 @@ class EmbeddedStack:
             )
         return users
 
-    def _drivers(self) -> dict[str, Callable[[Bus], Service]]:
-        known = discover_drivers()
-        unknown = sorted(set(self._technologies) - known.keys())
+    def _check_technologies(self) -> None:
+        unknown = sorted(set(self._technologies) - self._known_drivers.keys())
         if unknown:
             raise StartError(
-                f"There is no driver for {', '.join(unknown)}. "
-                f"OPENQRM_TECHNOLOGIES can name {', '.join(sorted(known))}."
+                f"there is no driver for {', '.join(map(repr, unknown))}: "
+                f"OPENQRM_TECHNOLOGIES can name {', '.join(sorted(self._known_drivers))}"
             )
 
-        def service(technology: str) -> Callable[[Bus], Service]:
-            driver = known[technology]
+    def _drivers(self) -> dict[str, Callable[[Bus], Service]]:
+        def service(driver: InstalledDriver) -> Callable[[Bus], Service]:
             return lambda bus: ExecutorService(driver.create(self._clock), driver.manifest, bus, self._clock)
 
-        return {technology: service(technology) for technology in self._technologies}
+        return {technology: service(self._known_drivers[technology]) for technology in self._technologies}
+
+
+def _check_http_port(host: str, port: int) -> None:
+    """Look before anything is started; who takes the port in the meantime is noticed by the gateway."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the gateway does
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"port {port} for HTTP is in use {holder_of(port)}: end it, or set OPENQRM_HTTP_PORT to another one"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise StartError(
+                f"this user may not listen on port {port}: set OPENQRM_HTTP_PORT to one above 1023"
+            ) from error
+        raise StartError(
+            f"the gateway cannot listen on {host}:{port} ({error.strerror}): set OPENQRM_HTTP_HOST to an address "
+            "of this machine"
+        ) from error

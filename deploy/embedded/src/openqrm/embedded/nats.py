@@ -95,7 +95,8 @@ class EmbeddedNats:
             folder: its home, made if missing. The user "openqrm" must be able to reach it when we are root.
             users: the logins; all share one account, which has JetStream.
             clock: the source of time.
-            port: TCP port on the loopback address. None: a free one, the same at every start while it stays free.
+            port: TCP port on the loopback address. None: a free one, the same at every start of openQRM while it
+                stays free.
             max_file_store: bytes that all streams together may use on the disk.
             max_memory_store: bytes that all memory streams together may use.
             on_death: called with a sentence when the server ends by itself.
@@ -106,6 +107,7 @@ class EmbeddedNats:
         self._clock = clock
         self._wanted_port = port
         self._port = port or 0
+        self._started_port: int | None = None
         self._limits = {"max_file_store": max_file_store, "max_memory_store": max_memory_store}
         self._on_death = on_death
         self._cache = cache
@@ -159,12 +161,13 @@ class EmbeddedNats:
                 raise _port_in_use(self._port) from error
             raise
         self._child = child
+        self._started_port = self._port
 
     async def stop(self) -> None:
         """Shut the server down; harmless when it does not run."""
         if self._child is not None:
             await self._child.stop()
-            self._child = None
+            self._child = self._started_port = None
 
     @property
     def _configuration_file(self) -> Path:
@@ -198,10 +201,11 @@ class EmbeddedNats:
 
     def _choose_port(self) -> None:
         record = self._folder / "port"
-        if self._wanted_port:
-            if not _is_free(self._wanted_port):
-                raise _port_in_use(self._wanted_port)
-            self._port = self._wanted_port
+        # once started, it stays: those who were connected look for the server there
+        if wanted := self._wanted_port or self._started_port:
+            if not _is_free(wanted):
+                raise _port_in_use(wanted)
+            self._port = wanted
             return
         with contextlib.suppress(FileNotFoundError, ValueError):
             recorded = int(record.read_text(encoding="ascii"))
@@ -258,12 +262,17 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _port_in_use(port: int) -> StartError:
-    holder = "by another process"
+def holder_of(port: int) -> str:
+    """Who listens on a TCP port, as the end of a sentence; as precise as our rights allow."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             listens = connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN
             if listens and connection.pid:
-                holder = f"by {psutil.Process(connection.pid).name()} (process {connection.pid})"
-                break
-    return StartError(f"port {port} for NATS is in use {holder}: end it, or choose another port")
+                return f"by {psutil.Process(connection.pid).name()} (process {connection.pid})"
+    return "by another process"
+
+
+def _port_in_use(port: int) -> StartError:
+    return StartError(
+        f"port {port} for NATS is in use {holder_of(port)}: end it, or set OPENQRM_NATS_PORT to another one"
+    )

@@ -172,8 +172,14 @@ class Child:
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         await process.wait()
-        if not self._stopping and self._on_death is not None:
-            self._on_death(self._obituary(f"ended unexpectedly (exit status {process.returncode})"))
+        if self._stopping or self._on_death is None:
+            return
+        status = process.returncode or 0
+        if status < 0:  # it had no time for last words
+            name = signal.Signals(-status).name
+            self._on_death(f"{self.spec.name} was ended by the signal {name} (log: {self.spec.log})")
+        else:
+            self._on_death(self._obituary(f"ended unexpectedly (exit status {status})"))
 
     def _obituary(self, what: str) -> str:
         words = self.last_words()

@@ -1,6 +1,6 @@
 """What a person can set about the embedded start."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -27,7 +27,14 @@ class EmbeddedSettings(BaseSettings):
     otlp_endpoint: str | None = Field(
         default=None, description="Traces URL of an OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces"
     )
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR"
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("technologies", mode="before")
     @classmethod
