@@ -1,4 +1,4 @@
-"""Every route × every role, from the one table that says who may do what."""
+"""Every route by every role, from the one table that says who may do what."""
 
 import re
 from uuid import uuid4

@@ -5,6 +5,7 @@ from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import httpx
+from gateway_waiting import pause
 
 from openqrm.contracts.errors import Problem, ProblemCode
 from openqrm.contracts.message import Command
@@ -51,9 +52,9 @@ async def test_names_with_slashes_spaces_and_other_scripts_are_found(operator: h
 async def test_the_end_can_be_awaited(operator: httpx.AsyncClient, inventory) -> None:
     async def slowly(command: Command) -> None:
         await inventory.accept(command)
-        await asyncio.sleep(0.2)  # noqa: TID251 - real time
+        await pause(0.2)
         await inventory.progress(command, 50)
-        await asyncio.sleep(0.2)  # noqa: TID251
+        await pause(0.2)
         await inventory.succeed(command)
 
     inventory.reactions["partition.stop"] = slowly
@@ -87,7 +88,7 @@ async def test_waiting_ends_in_time(operator: httpx.AsyncClient, inventory) -> N
 async def test_an_operation_can_be_long_polled(operator: httpx.AsyncClient, inventory) -> None:
     async def later(command: Command) -> None:
         await inventory.accept(command)
-        await asyncio.sleep(0.5)  # noqa: TID251
+        await pause(0.5)
         await inventory.succeed(command)
 
     inventory.reactions["partition.unpause"] = later
@@ -156,7 +157,9 @@ async def test_a_command_that_inventory_does_not_take_in_time_is_queued(site, in
     gateway = site.gateway(accept_seconds=0.3)
     await gateway.start()
     try:
-        async with httpx.AsyncClient(base_url=gateway.url, headers={"Authorization": f"Bearer {admin_token}"}) as client:
+        async with httpx.AsyncClient(
+            base_url=gateway.url, headers={"Authorization": f"Bearer {admin_token}"}
+        ) as client:
             answer = await client.post("/api/v1/partitions/web%201/start")
         assert answer.status_code == 202
         assert answer.json()["state"] == "queued"

@@ -109,7 +109,7 @@ async def test_a_body_that_is_too_large_is_413(operator: httpx.AsyncClient, inve
     answer = await operator.post("/api/v1/partitions", content=large, headers=headers)
     assert answer.status_code == 413
 
-    async def pieces():  # noqa: ANN202 - without a length
+    async def pieces():
         for start in range(0, len(large), 65536):
             yield large[start : start + 65536]
 
@@ -139,7 +139,9 @@ async def test_nobody_who_answers_is_503(site, gateway, viewer: httpx.AsyncClien
         await site.inventory.start()
 
 
-async def test_an_unexpected_error_is_a_sentence_and_a_trace_id(gateway, viewer: httpx.AsyncClient, monkeypatch) -> None:
+async def test_an_unexpected_error_is_a_sentence_and_a_trace_id(
+    gateway, viewer: httpx.AsyncClient, monkeypatch
+) -> None:
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 

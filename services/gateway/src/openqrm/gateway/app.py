@@ -217,10 +217,11 @@ class GatewayService:
         if not self._has_parts:
             return
         self._has_parts = False
-        await self._hub.stop()
-        await self.bus.stop()
-        await self._audit.stop()
-        await self.database.close()
+        for stop in (self._hub.stop, self.bus.stop, self._audit.stop, self.database.close):
+            try:
+                await stop()
+            except Exception as error:  # noqa: BLE001 - what is away already must not keep the rest from ending
+                self._log.warning("a part did not stop cleanly", part=stop.__qualname__, error=str(error))
 
     @property
     def port(self) -> int:

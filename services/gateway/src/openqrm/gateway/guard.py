@@ -67,20 +67,7 @@ class Guard:
     async def admit(self, headers: Headers, needed: Role, path: str) -> Principal:
         """Who is asking, if that one may do what needs the role `needed`."""
         principal = await self._authenticator.identify(headers)
-        noun = noun_of(path)
-        if not principal.reaches(noun):
-            raise forbidden(
-                f"This token's scope is {', '.join(sorted(principal.nouns))}, which does not cover {noun}. "
-                "Use another token.",
-                scope=sorted(principal.nouns),
-            )
-        if not principal.role.covers(needed):
-            raise forbidden(
-                f"This needs the role {needed}; {principal.user} has the role {principal.role} here. "
-                "Ask an administrator, or use another token.",
-                needed=needed.value,
-                role=principal.role.value,
-            )
+        _check_right(principal, needed, path)
         return principal
 
     async def run(self, request: Request, route: APIRoute, needed: Role | None, handler: Handler) -> Response:
@@ -88,8 +75,9 @@ class Guard:
         code = ""
         try:
             if needed is not None:
-                principal = await self.admit(request.headers, needed, route.path_format)
+                principal = await self._authenticator.identify(request.headers)
                 request.scope[PRINCIPAL] = principal
+                _check_right(principal, needed, route.path_format)
                 if request.method in CHANGING and principal.kind is CredentialKind.SESSION:
                     check_same_origin(request.headers, request.url.scheme)
             if route.body_field is not None:
@@ -132,6 +120,23 @@ class Guard:
                 remote=remote,
                 trace_id=current_trace_id(),
             )
+        )
+
+
+def _check_right(principal: Principal, needed: Role, path: str) -> None:
+    noun = noun_of(path)
+    if not principal.reaches(noun):
+        raise forbidden(
+            f"This token's scope is {', '.join(sorted(principal.nouns))}, which does not cover {noun}. "
+            "Use another token.",
+            scope=sorted(principal.nouns),
+        )
+    if not principal.role.covers(needed):
+        raise forbidden(
+            f"This needs the role {needed}; {principal.user} has the role {principal.role} here. "
+            "Ask an administrator, or use another token.",
+            needed=needed.value,
+            role=principal.role.value,
         )
 
 

@@ -134,7 +134,8 @@ class EventHub:
         self._clients: set[Subscription] = set()
         self._listeners: list[Callable[[LiveEvent], None]] = []
         self._follower: Follower | None = None
-        self._closing = False
+        self.closing = asyncio.Event()
+        """Set when the gateway stops."""
         self._log = structlog.get_logger(service="gateway")
 
     def listen(self, listener: Callable[[LiveEvent], None]) -> None:
@@ -148,7 +149,7 @@ class EventHub:
 
     def close(self) -> None:
         """End all clients, telling them so."""
-        self._closing = True
+        self.closing.set()
         for client in self._clients:
             client.drop(CLOSING)
         self._clients.clear()
@@ -198,7 +199,7 @@ class EventHub:
         client = Subscription(wanted, since, self._queue_limit)
         if since < self._last:
             client.backlog([e for e in self._recent if e.sequence > since and wanted.passes(e)])
-        if self._closing:
+        if self.closing.is_set():
             client.drop(CLOSING)
         else:
             self._clients.add(client)
@@ -217,7 +218,7 @@ class EventHub:
             if gap := gap_before(since, kept):
                 yield gap
                 since = gap.first_available - 1
-        while since < self._floor and not self._closing:
+        while since < self._floor and not self.closing.is_set():
             piece = await self._reader.read(EVENTS, since + 1, _PIECE, wanted.subjects)
             since = piece.read_to
             if events := [event for event in map(LiveEvent, piece.messages) if wanted.passes(event)]:

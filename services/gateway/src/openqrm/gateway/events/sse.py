@@ -17,6 +17,7 @@ from openqrm.telemetry.metrics import EVENT_CLIENTS
 
 STALL_SECONDS = 30.0
 """A client that takes nothing for this long is gone, or as good as gone."""
+GOODBYE_SECONDS = 2.0
 _CHUNK = 64
 NO_LONGER = "The login or the token no longer holds. Log in again."
 
@@ -48,13 +49,16 @@ class EventStreamResponse(Response):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         writer = asyncio.create_task(self._write(send), name="sse")
         watcher = asyncio.create_task(_gone(receive), name="sse client")
+        closing = asyncio.create_task(self._hub.closing.wait(), name="sse closing")
         try:
             with EVENT_CLIENTS.labels("sse").track_inprogress():
-                await asyncio.wait((writer, watcher), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((writer, watcher, closing), return_when=asyncio.FIRST_COMPLETED)
+                if not watcher.done():
+                    await asyncio.wait((writer,), timeout=GOODBYE_SECONDS)
         finally:
-            for task in (writer, watcher):
+            for task in (writer, watcher, closing):
                 task.cancel()
-            ended = await asyncio.gather(writer, watcher, return_exceptions=True)
+            ended = await asyncio.gather(writer, watcher, closing, return_exceptions=True)
         if not isinstance(ended[0], BaseException):
             with suppress(OSError):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -25,7 +25,6 @@ from openqrm.contracts.image import (
     DeleteImage,
     GetImage,
     ImageDeleted,
-    ImageFormat,
     ImageView,
     ListImages,
     RegisterImage,
@@ -270,7 +269,7 @@ class SimulatedInventory:
 
     async def _open_console(self, query: OpenConsole) -> ConsoleSession:
         self.consoles[query.session_id] = 0
-        asyncio.get_running_loop().create_task(self.say(query.session_id, b"login: "))  # noqa: RUF006 - short
+        asyncio.get_running_loop().create_task(self.say(query.session_id, b"login: "))
         return ConsoleSession(session_id=query.session_id, kind=query.kind)
 
     async def say(self, session_id: UUID, data: bytes, closed: str | None = None, skip: int = 0) -> None:
@@ -295,5 +294,3 @@ def _answer(value: Any) -> Callable[[Any], Awaitable[Any]]:
         return value
 
     return answer
-
-
