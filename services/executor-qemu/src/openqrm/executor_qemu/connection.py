@@ -15,6 +15,7 @@ from openqrm.executor_qemu.lines import Line
 from openqrm.executor_qemu.sessions import Session
 from openqrm.executor_qemu.settings import QemuSettings
 from openqrm.executor_qemu.tunnels import TransportLoop, Tunnel
+from openqrm.executor_qemu.workers import NotStartedError
 
 T = TypeVar("T")
 
@@ -23,6 +24,11 @@ DomainNews = tuple[str, str]
 
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
+
+_CROWDED_SECONDS = 2.0
+"""A call that has not got a thread after this time gets a connection with free ones."""
+_MAX_CONNECTIONS = 8
+"""Connections to one host that slow or hung calls may take up, beside the one in use."""
 
 
 class HostLink:
@@ -41,6 +47,7 @@ class HostLink:
         self._line = Line(transport, host.name, host.connection, settings)
         self._session: Session | None = None
         self._others: set[Session] = set()
+        self._left_behind: list[Session] = []
         self._opening: asyncio.Task[Session] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -137,7 +144,7 @@ class HostLink:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, OpenQrmError):
                     await task
-        for session in (self._session, *self._others):
+        for session in (self._session, *self._others, *self._left_behind):
             if session is not None:
                 session.close()
         self._session = None
@@ -159,6 +166,9 @@ class HostLink:
 
     def _retire(self, session: Session) -> None:
         session.retire()
+        self._left_behind = [one for one in self._left_behind if not one.closed and one is not session]
+        if not session.closed:
+            self._left_behind.append(session)
         if session is self._session:
             self._session = None
             self._wake.set()
@@ -211,8 +221,11 @@ class HostLink:
         """
         limit = timeout or self.settings.call_timeout_seconds
         session = await self._current()
+        relief = asyncio.get_running_loop().call_later(_CROWDED_SECONDS, self._relieve, session)
         try:
             return await session.run(function, limit)
+        except NotStartedError:
+            return await self.call(doing, function, timeout)
         except TimeoutError:
             self._retire(session)
             await self.ping()
@@ -230,6 +243,17 @@ class HostLink:
             ) from error
         except libvirt.libvirtError as error:
             raise translate(code_of(error), str(error), doing, self.host.name, session.lost) from error
+        finally:
+            relief.cancel()
+
+    def _relieve(self, session: Session) -> None:
+        """Slow calls keep their threads, and those behind them go on with a new connection."""
+        if (
+            session is self._session
+            and session.waiting
+            and sum(not one.closed for one in self._left_behind) < _MAX_CONNECTIONS
+        ):
+            self._retire(session)
 
     async def ping(self) -> None:
         """Ask the host's libvirt for a sign of life. Raises HostUnreachableError within 10 s when there is none."""
@@ -237,8 +261,13 @@ class HostLink:
         session: Session | None = None
         try:
             async with asyncio.timeout(limit):
-                session = await self._current()
-                await session.run(lambda connection: connection.getLibVersion(), None)
+                while True:
+                    session = await self._current()
+                    try:
+                        await session.run(lambda connection: connection.getLibVersion(), None)
+                    except NotStartedError:
+                        continue
+                    return
         except TimeoutError:
             if session is not None:
                 self._retire(session)

@@ -116,7 +116,9 @@ class Line:
                 installed = await connection.run(_HAS_LIBVIRT, check=False)
         except (TimeoutError, OSError, asyncssh.Error) as error:
             self._drop_ssh(connection)
-            raise self._unreachable(f"its SSH connection does not react: {error}") from error
+            raise self._unreachable(
+                f"its SSH connection does not react: {str(error) or 'no answer in time'}"
+            ) from error
         if not installed.stdout:
             raise self._not_prepared()
         raise self._unreachable(

@@ -26,10 +26,9 @@ from openqrm.executor_qemu.copying import VolumeCopy
 from openqrm.executor_qemu.domain_reading import disk_paths, parse_xml
 from openqrm.executor_qemu.domain_xml import for_target
 from openqrm.executor_qemu.domains import Sight, called, look, need, write_marks
-from openqrm.executor_qemu.errors import code_of, translate
 from openqrm.executor_qemu.lifecycle import DESTROY_SECONDS, undefine
 from openqrm.executor_qemu.metadata import HELD_PAUSED, HELD_RUNNING, Marks
-from openqrm.executor_qemu.migration_plan import Moves, migration_uri, percent_of, plan_moves
+from openqrm.executor_qemu.migration_plan import Moves, migration_uri, moved_bytes, percent_of, plan_moves
 from openqrm.executor_qemu.passwords import ensure_secrets, forget_secrets
 from openqrm.executor_qemu.pools import delete_volume, ensure_pool, make_volume
 from openqrm.executor_qemu.sessions import Session
@@ -41,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _ABORT_AGAIN_POLLS = 10
+_STALLED_SECONDS = 60.0
+"""Without a byte moved for this long, a migration is given up."""
 _SETTLE_SECONDS = 30.0
 """How long both hosts are asked again after a failure, until they show clearly who has the partition."""
 
@@ -243,7 +244,7 @@ async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
                 with receiving.held() as target_connection:
                     transfer(connection, target_connection)
 
-            await _watch_transfer(move, sending, run)
+            await _watch_transfer(move, sending, receiving, run)
     except (libvirt.libvirtError, OpenQrmError, ConnectionError) as error:
         failure = error
     except asyncio.CancelledError:
@@ -256,10 +257,13 @@ async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
         await _settle(move, moves, failure, paused)
 
 
-async def _watch_transfer(move: Move, sending: Session, transfer: Callable[[Any], None]) -> None:
+async def _watch_transfer(move: Move, sending: Session, receiving: Session, transfer: Callable[[Any], None]) -> None:
     """Run the transfer in its thread, report how far it is, and abort it when it is to be cancelled."""
     task = asyncio.ensure_future(sending.run(transfer, None))
+    clock = move.source.clock
     polls = best = 0
+    moved, moved_at = -1, clock.monotonic()
+    stuck = False
     try:
         while not task.done():
             pause = asyncio.ensure_future(move.source.clock.sleep(_POLL_SECONDS))
@@ -267,19 +271,24 @@ async def _watch_transfer(move: Move, sending: Session, transfer: Callable[[Any]
             pause.cancel()
             if task.done():
                 break
-            if move.work.cancelled.is_set():
+            statistics = await _statistics(move)
+            best = max(best, percent_of(statistics) or 0)
+            await move.work.progress(best, "moving memory and disks")
+            if statistics and moved_bytes(statistics) != moved:
+                moved, moved_at = moved_bytes(statistics), clock.monotonic()
+            # QEMU itself would wait a quarter of an hour for a target that fell silent.
+            stuck = stuck or receiving.lost or clock.monotonic() - moved_at > _STALLED_SECONDS
+            if stuck or move.work.cancelled.is_set():
                 if polls % _ABORT_AGAIN_POLLS == 0:
                     await _abort_job(move)
                 polls += 1
-            best = max(best, await _percent(move) or 0)
-            await move.work.progress(best, "moving memory and disks")
         await task
     finally:
         if not task.done():
             task.cancel()
 
 
-async def _percent(move: Move) -> int | None:
+async def _statistics(move: Move) -> dict[str, object]:
     def read(connection: Any) -> dict[str, object]:
         try:
             return dict(need(connection, move.partition).domain.jobStats())
@@ -287,9 +296,9 @@ async def _percent(move: Move) -> int | None:
             return {}
 
     try:
-        return percent_of(await move.source.call("read the migration's progress", read))
+        return await move.source.call("read the migration's progress", read)
     except OpenQrmError:  # the transfer itself will say what is wrong
-        return None
+        return {}
 
 
 async def _abort_job(move: Move) -> None:
@@ -318,7 +327,7 @@ async def _place(link: HostLink, partition: PartitionDefinition) -> Place:
     try:
         return place_of(await _sight(link, partition))
     except OpenQrmError as error:
-        _log.info("cannot see %s on host %s: %s", called(partition), link.host.name, error)
+        _log.debug("cannot see %s on host %s: %s", called(partition), link.host.name, error)
         return Place.UNREACHABLE
 
 
@@ -338,13 +347,20 @@ async def _settle(move: Move, moves: Moves, failure: BaseException, paused: bool
     """After a failure: find out who has the partition, and bring that one back to where it was."""
     side, places = await _judge(move)
     if isinstance(failure, libvirt.libvirtError):
-        reason = translate(code_of(failure), str(failure), move.doing, move.source.host.name).message
+        reason = f"Could not {move.doing}: {str(failure).rstrip('.')}"
     else:
         reason = str(failure)
     if side is RunsOn.TARGET:
         _log.warning("%s went through although it was reported as failed: %s", move.doing, reason)
         await _finish(move)
         return
+    if places == (Place.ACTIVE, Place.UNREACHABLE):
+        # What arrived there stands still: only the last step, which never happened, lets it go on.
+        raise MigrationError(
+            f"{reason}. The partition goes on as before on host '{move.source.host.name}'. Host "
+            f"'{move.target.host.name}' does not answer; a copy that stands still may be left there.",
+            RunsOn.SOURCE,
+        ) from failure
     if side is not RunsOn.SOURCE:
         raise MigrationError(f"{reason}. {_contradiction(move, *places)}", side) from failure
     try:

@@ -77,15 +77,20 @@ def migration_uri(target: HostConnection) -> str | None:
     return f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
 
 
+def _number(statistics: dict[str, object], name: str) -> int:
+    value = statistics.get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def moved_bytes(statistics: dict[str, object]) -> int:
+    """How much a migration has sent so far, from libvirt's job statistics."""
+    return _number(statistics, "memory_processed") + _number(statistics, "disk_processed")
+
+
 def percent_of(statistics: dict[str, object]) -> int | None:
     """How far a migration is, from libvirt's job statistics; None when it has not begun."""
-
-    def number(name: str) -> int:
-        value = statistics.get(name, 0)
-        return value if isinstance(value, int) else 0
-
-    total = number("memory_total") + number("disk_total")
-    left = number("memory_remaining") + number("disk_remaining")
+    total = _number(statistics, "memory_total") + _number(statistics, "disk_total")
+    left = _number(statistics, "memory_remaining") + _number(statistics, "disk_remaining")
     if total <= 0:
         return None
     return max(0, min(99, 100 - 100 * left // total))

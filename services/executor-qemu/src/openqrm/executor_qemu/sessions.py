@@ -123,6 +123,16 @@ class Session:
         """Whether new calls may be made on it."""
         return not (self.lost or self.retired or self._closed)
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return self._workers.waiting
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over."""
+        return self._closed
+
     @contextlib.contextmanager
     def held(self) -> Iterator[Any]:
         """The libvirt connection, kept in memory as long as the context; for calls in threads.
@@ -155,8 +165,12 @@ class Session:
             self._close_when_unused()
 
     def retire(self) -> None:
-        """Take no new calls, and end once nobody awaits a call any more: what hangs then ends with its tunnel."""
+        """Take no new calls, and end once nobody awaits a call any more: what hangs then ends with its tunnel.
+
+        Calls that have not begun raise NotStartedError.
+        """
         self.retired = True
+        self._workers.give_up()
         self._close_when_unused()
 
     def _close_when_unused(self) -> None:
