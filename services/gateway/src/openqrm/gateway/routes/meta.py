@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, Response
 
-from openqrm.gateway.asyncapi import asyncapi_document
+from openqrm.bus.asyncapi import make_document
 from openqrm.gateway.pages.render import STYLE, docs_page, login_page
 from openqrm.gateway.routing import Routes, json_response
 from openqrm.telemetry.metrics import CONTENT_TYPE, render_metrics
@@ -62,7 +62,7 @@ def add(routes: Routes, app: FastAPI, health: Callable[[], Awaitable[Health]]) -
 
     @cache
     def _asyncapi() -> bytes:
-        return json.dumps(asyncapi_document()).encode()
+        return json.dumps(make_document(app.version)).encode()
 
     routes.add("GET", "/", index, tag=TAG, prefix="", in_document=False)
     routes.add("GET", "/style.css", style, tag=TAG, prefix="", in_document=False)
