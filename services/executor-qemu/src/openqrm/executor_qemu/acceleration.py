@@ -122,11 +122,9 @@ async def _reaches_its_end(session: Session, name: str, disk_path: str, timeout:
         domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
         while data := stream.recv(4096):
             if _DONE in data:
+                domain.destroy()
                 return True
         return False
-
-    def destroy(connection: Any) -> None:
-        connection.lookupByName(name).destroy()
 
     try:
         return await session.run(run, timeout)
@@ -136,8 +134,3 @@ async def _reaches_its_end(session: Session, name: str, disk_path: str, timeout:
     except libvirt.libvirtError as error:
         _log.warning("KVM does not start a guest, emulating instead: %s", error)
         return False
-    finally:
-        try:
-            await session.run(destroy, timeout)
-        except (libvirt.libvirtError, TimeoutError) as error:
-            _log.debug("the probe guest goes with its connection: %s", error)

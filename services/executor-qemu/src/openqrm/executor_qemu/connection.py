@@ -1,4 +1,8 @@
-"""The supervised connection to one host: re-made when lost, replaced when a call hangs."""
+"""The supervised connection to one host, and those beside it that calls are made on.
+
+The supervised one brings events and signs of life. Each call has a connection and a thread for itself while it lasts:
+one that hangs keeps nobody waiting, and is ended by cutting its connection.
+"""
 
 import asyncio
 import contextlib
@@ -10,12 +14,11 @@ import libvirt
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import HostUnreachableError, OpenQrmError, PermanentError, ProblemCode, TimedOutError
 from openqrm.driver.capabilities import Host
-from openqrm.executor_qemu.errors import RETRY_HOST_SECONDS, code_of, translate
+from openqrm.executor_qemu.errors import RETRY_HOST_SECONDS, code_of, means_lost, translate
 from openqrm.executor_qemu.lines import Line
 from openqrm.executor_qemu.sessions import Session
 from openqrm.executor_qemu.settings import QemuSettings
 from openqrm.executor_qemu.tunnels import TransportLoop, Tunnel
-from openqrm.executor_qemu.workers import NotStartedError
 
 T = TypeVar("T")
 
@@ -25,14 +28,12 @@ DomainNews = tuple[str, str]
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
 
-_CROWDED_SECONDS = 2.0
-"""A call that has not got a thread after this time gets a connection with free ones."""
-_MAX_CONNECTIONS = 8
-"""Connections to one host that slow or hung calls may take up, beside the one in use."""
+_MAX_IDLE = 4
+"""Connections that are kept for the next calls."""
 
 
 class HostLink:
-    """Everything that is held for one host: its line, its current session, who listens to its events."""
+    """Everything that is held for one host: its line, its connections, who listens to its events."""
 
     def __init__(self, host: Host, settings: QemuSettings, clock: Clock, transport: TransportLoop) -> None:
         self.host = host
@@ -47,7 +48,8 @@ class HostLink:
         self._line = Line(transport, host.name, host.connection, settings)
         self._session: Session | None = None
         self._others: set[Session] = set()
-        self._left_behind: list[Session] = []
+        self._idle: list[Session] = []
+        self._slots = asyncio.Semaphore(settings.calls_per_host)
         self._opening: asyncio.Task[Session] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -144,7 +146,7 @@ class HostLink:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, OpenQrmError):
                     await task
-        for session in (self._session, *self._others, *self._left_behind):
+        for session in (self._session, *self._others, *self._idle):
             if session is not None:
                 session.close()
         self._session = None
@@ -155,23 +157,23 @@ class HostLink:
 
     def _on_lost(self, session: Session) -> None:
         session.close()
+        self._others.discard(session)
+        if session is self._session:
+            self._drop(session)
+
+    def _drop(self, session: Session) -> None:
+        """The host is lost: end what is idle, tell who listens, and let the supervisor begin anew."""
+        session.close()
         if session is not self._session:
             return
         self._session = None
         self.acceleration = None
+        while self._idle:
+            self._idle.pop().close()
         self._tell_lost(
             HostUnreachableError(f"Lost the connection to host '{self.host.name}'.", retry_after=RETRY_HOST_SECONDS)
         )
         self._wake.set()
-
-    def _retire(self, session: Session) -> None:
-        session.retire()
-        self._left_behind = [one for one in self._left_behind if not one.closed and one is not session]
-        if not session.closed:
-            self._left_behind.append(session)
-        if session is self._session:
-            self._session = None
-            self._wake.set()
 
     # ---------------------------------------------------------------------------------------------- events
 
@@ -217,43 +219,60 @@ class HostLink:
 
         `doing` is what it does in words, for the error; `timeout` in seconds, the settings' limit when left out.
         Raises our errors only: HostUnreachableError when the host is lost or hangs, TimedOutError when only this
-        call hangs. Either way later calls get threads and a connection that work.
+        call hangs. Either way later calls get threads and connections that work.
         """
         limit = timeout or self.settings.call_timeout_seconds
-        session = await self._current()
-        relief = asyncio.get_running_loop().call_later(_CROWDED_SECONDS, self._relieve, session)
-        try:
-            return await session.run(function, limit)
-        except NotStartedError:
-            return await self.call(doing, function, timeout)
-        except TimeoutError:
-            self._retire(session)
-            await self.ping()
-            raise TimedOutError(
-                f"Host '{self.host.name}' answers, but did not {doing} within {limit:g} s; "
-                "perhaps the partition's QEMU process hangs. Stopping the partition by force gets it loose."
-            ) from None
-        except asyncio.CancelledError:
-            self._retire(session)
-            raise
-        except ConnectionError as error:
-            raise HostUnreachableError(
-                f"Lost the connection to host '{self.host.name}' while trying to {doing}: {error}",
-                retry_after=RETRY_HOST_SECONDS,
-            ) from error
-        except libvirt.libvirtError as error:
-            raise translate(code_of(error), str(error), doing, self.host.name, session.lost) from error
-        finally:
-            relief.cancel()
+        async with self._slots:
+            session = await self._idle_session()
+            try:
+                result = await session.run(function, limit)
+            except TimeoutError:
+                self._give_back(session, lost=True)
+            except libvirt.libvirtError as error:
+                lost = session.lost or means_lost(code_of(error), str(error))
+                self._give_back(session, lost)
+                raise translate(code_of(error), str(error), doing, self.host.name, lost) from error
+            except ConnectionError as error:
+                self._give_back(session, lost=True)
+                raise self._lost_while(doing, error) from error
+            except asyncio.CancelledError:
+                self._give_back(session, lost=True)
+                raise
+            except BaseException:
+                self._give_back(session, session.lost)
+                raise
+            else:
+                self._give_back(session, session.lost)
+                return result
+        await self.ping()
+        raise TimedOutError(
+            f"Host '{self.host.name}' answers, but did not {doing} within {limit:g} s; "
+            "perhaps the partition's QEMU process hangs. Stopping the partition by force gets it loose."
+        )
 
-    def _relieve(self, session: Session) -> None:
-        """Slow calls keep their threads, and those behind them go on with a new connection."""
-        if (
-            session is self._session
-            and session.waiting
-            and sum(not one.closed for one in self._left_behind) < _MAX_CONNECTIONS
-        ):
-            self._retire(session)
+    def _lost_while(self, doing: str, error: BaseException) -> HostUnreachableError:
+        return HostUnreachableError(
+            f"Lost the connection to host '{self.host.name}' while trying to {doing}: {error}",
+            retry_after=RETRY_HOST_SECONDS,
+        )
+
+    async def _idle_session(self) -> Session:
+        while self._idle:
+            session = self._idle.pop()
+            if session.usable:
+                self._others.add(session)
+                return session
+        await self._current()
+        session = await self._open(None)
+        self._others.add(session)
+        return session
+
+    def _give_back(self, session: Session, lost: bool) -> None:
+        self._others.discard(session)
+        if lost or not session.usable or len(self._idle) >= _MAX_IDLE or self._closed:
+            session.close()
+        else:
+            self._idle.append(session)
 
     async def ping(self) -> None:
         """Ask the host's libvirt for a sign of life. Raises HostUnreachableError within 10 s when there is none."""
@@ -261,16 +280,11 @@ class HostLink:
         session: Session | None = None
         try:
             async with asyncio.timeout(limit):
-                while True:
-                    session = await self._current()
-                    try:
-                        await session.run(lambda connection: connection.getLibVersion(), None)
-                    except NotStartedError:
-                        continue
-                    return
+                session = await self._current()
+                await session.run(lambda connection: connection.getLibVersion(), None)
         except TimeoutError:
             if session is not None:
-                self._retire(session)
+                self._drop(session)
             raise HostUnreachableError(
                 f"Host '{self.host.name}' did not answer within {limit:g} s.", retry_after=RETRY_HOST_SECONDS
             ) from None

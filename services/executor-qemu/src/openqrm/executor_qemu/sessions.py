@@ -1,4 +1,8 @@
-"""One libvirt connection with its tunnel and its threads."""
+"""One libvirt connection with its tunnel and its thread.
+
+One thread: libvirt's client library before 10.0 can lose the wake-up of a second thread that makes a call on the
+same connection, which then waits until the host happens to say something.
+"""
 
 import asyncio
 import contextlib
@@ -12,7 +16,7 @@ from openqrm.executor_qemu.event_loop import start_event_loop
 from openqrm.executor_qemu.naming import PROBE_NAME_PREFIX
 from openqrm.executor_qemu.settings import QemuSettings
 from openqrm.executor_qemu.tunnels import Tunnel
-from openqrm.executor_qemu.workers import Workers
+from openqrm.executor_qemu.workers import Worker
 
 T = TypeVar("T")
 
@@ -60,21 +64,18 @@ def lifecycle_words(event: int, detail: int) -> str:
 
 
 class Session:
-    """Runs calls on one libvirt connection, each in a thread and with a time limit."""
+    """Runs calls on one libvirt connection, one after the other, in a thread and with a time limit."""
 
-    def __init__(self, tunnel: Tunnel, workers: Workers) -> None:
+    def __init__(self, tunnel: Tunnel, worker: Worker) -> None:
         self._tunnel = tunnel
-        self._workers = workers
+        self._worker = worker
         self._connection: Any = None
         self._callbacks: list[int] = []
-        self._awaited = 0
         self._closed = False
         self._inside = 0
         self._left = threading.Condition()
         self.lost = False
         """The connection broke."""
-        self.retired = False
-        """One of its calls hangs: no new ones are made on it."""
 
     @classmethod
     async def open(
@@ -87,7 +88,7 @@ class Session:
     ) -> "Session":
         """Connect through the tunnel. Raises libvirtError or TimeoutError; the tunnel is cut then."""
         start_event_loop()
-        session = cls(tunnel, Workers(name, settings.calls_per_host))
+        session = cls(tunnel, Worker(name))
         loop = asyncio.get_running_loop()
 
         def lost() -> None:
@@ -112,7 +113,7 @@ class Session:
                 connect()
 
         try:
-            await session._workers.run(inside, settings.connect_timeout_seconds)
+            await session._worker.run(inside, settings.connect_timeout_seconds)
         except BaseException:
             session.close()
             raise
@@ -121,17 +122,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether new calls may be made on it."""
-        return not (self.lost or self.retired or self._closed)
-
-    @property
-    def waiting(self) -> int:
-        """Calls that wait for a thread."""
-        return self._workers.waiting
-
-    @property
-    def closed(self) -> bool:
-        """Whether it is over."""
-        return self._closed
+        return not (self.lost or self._closed)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Any]:
@@ -157,25 +148,7 @@ class Session:
             with self.held() as connection:
                 return function(connection)
 
-        self._awaited += 1
-        try:
-            return await self._workers.run(inside, timeout)
-        finally:
-            self._awaited -= 1
-            self._close_when_unused()
-
-    def retire(self) -> None:
-        """Take no new calls, and end once nobody awaits a call any more: what hangs then ends with its tunnel.
-
-        Calls that have not begun raise NotStartedError.
-        """
-        self.retired = True
-        self._workers.give_up()
-        self._close_when_unused()
-
-    def _close_when_unused(self) -> None:
-        if self.retired and self._awaited == 0:
-            self.close()
+        return await self._worker.run(inside, timeout)
 
     def close(self) -> None:
         """End it at once; harmless when repeated."""
@@ -185,10 +158,10 @@ class Session:
             self._closed = True
         # With the tunnel cut, every call that is under way ends.
         self._tunnel.cut()
-        closer = Workers("libvirt-close", 1)
+        closer = Worker("libvirt-close")
         closer.submit(self._forget)
         closer.stop()
-        self._workers.stop()
+        self._worker.stop()
 
     def _forget(self) -> None:
         with self._left:

@@ -20,10 +20,10 @@ class QemuSettings(BaseSettings):
         "libvirt's own places under /etc/pki when left out",
     )
     calls_per_host: int = Field(
-        default=4,
+        default=16,
         ge=2,
         le=64,
-        description="Threads per connection; libvirtd serves five requests of one client at a time by default",
+        description="Calls to one host at a time, hung ones included; each has a thread and a connection for itself",
     )
     call_timeout_seconds: float = Field(default=30, gt=0, description="Limit of a call that should be quick")
     connect_timeout_seconds: float = Field(default=8, gt=0, le=9, description="Limit for opening a connection")
