@@ -227,8 +227,8 @@ async def test_hosts_are_counted(bench: Any) -> None:
     assert (count("yes"), count("no")) == (1, 1)
 
 
-async def test_two_thousand_hosts_in_one_process(bench: Any) -> None:
-    views = [bench.host(f"h{number}") for number in range(2000)]
+async def test_a_thousand_hosts_in_one_process(bench: Any) -> None:
+    views = [bench.host(f"h{number}") for number in range(1000)]
     dark = views[::50]
     for view in dark:
         bench.fake(view).hang()
@@ -236,7 +236,7 @@ async def test_two_thousand_hosts_in_one_process(bench: Any) -> None:
     service = await bench.executor(ping_interval=5, observe_interval=30, ping_timeout=10, connect_timeout=30)
     connected = [view for view in views if view not in dark]
     await bench.inventory.until(lambda: len(bench.inventory.heard(HostObserved)) >= len(connected), 25)
-    assert len(service.hosts) == 2000
+    assert len(service.hosts) == 1000
     assert bench.clock.monotonic() - began < 20, "hosts that hang do not hold up the others"
     partition = await bench.run(connected[-1])
     assert bench.fake(connected[-1]).get(partition.id).state is ObservedState.RUNNING

@@ -8,6 +8,7 @@ import structlog
 
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import DriverError, TemporaryError, TimedOutError
+from openqrm.driver.executor.cancelling import stop_if_cancelled
 from openqrm.driver.executor.deadlines import Deadlines
 from openqrm.driver.executor.gates import SetAside
 
@@ -32,6 +33,7 @@ class Attempts:
         failing_since: float | None = None
         delay = FIRST_RETRY_SECONDS
         while True:
+            stop_if_cancelled()
             try:
                 return await call()
             except SetAside:

@@ -14,6 +14,7 @@ from openqrm.contracts.clock import Clock
 from openqrm.contracts.console import ConsoleReceived, ConsoleSent
 from openqrm.contracts.errors import OpenQrmError
 from openqrm.driver.capabilities import ByteChannel
+from openqrm.driver.executor.cancelling import end
 from openqrm.driver.executor.deadlines import Deadlines
 from openqrm.driver.executor.settings import ExecutorSettings
 
@@ -72,9 +73,7 @@ class ConsoleSession:
         try:
             reason = await self._ended
         finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            await end(parts)
             if self._subscription:
                 with suppress(NatsError):
                     await self._subscription.unsubscribe()

@@ -11,9 +11,9 @@ from uuid import UUID
 import structlog
 
 from openqrm.bus.bus import Bus
-from openqrm.bus.delivery import Delivery
+from openqrm.bus.delivery import LONGEST_DELAY_SECONDS, MAX_TEMPORARY, Delivery
 from openqrm.contracts.clock import Clock
-from openqrm.contracts.errors import CancelledError, HostUnreachableError, UnsupportedError
+from openqrm.contracts.errors import CancelledError, HostUnreachableError, TemporaryError, UnsupportedError
 from openqrm.contracts.execution import (
     ExecuteCancelOperation,
     ExecuteEnrolHost,
@@ -25,6 +25,7 @@ from openqrm.contracts.partition import ObservedPartition
 from openqrm.contracts.technology import Manifest
 from openqrm.driver.capabilities import Driver, Host, Work
 from openqrm.driver.executor.attempts import Attempts, cancelled_from_within
+from openqrm.driver.executor.cancelling import stop_if_cancelled
 from openqrm.driver.executor.deadlines import Deadlines
 from openqrm.driver.executor.epochs import EpochGuard
 from openqrm.driver.executor.gates import Gate, SetAside
@@ -35,12 +36,16 @@ from openqrm.driver.executor.settings import ExecutorSettings
 from openqrm.driver.executor.verbs import Call, Execution, capability_of, carry_out, subject_verb_of, timeout_of
 from openqrm.telemetry import metrics
 
+SLOWER_AFTER = 20
+"""Each so many deliveries a command that is set aside again waits longer by once its delay."""
+LAST_DELIVERY = MAX_TEMPORARY - 10
+"""With the growing delays this is hours. A little later the bus would make a dead letter of it, and no outcome."""
 FIRST_LOOK_SECONDS = 0.25
 """After this a command for a host that is not connected is looked at again; doubles up to the setting."""
 CANCELLED_KEPT = 1000
 """Operations whose cancellation is remembered, for a migration that was set aside when it came."""
 CANCEL_DELIVERIES = 5
-CANCEL_RETRY_SECONDS = 0.5
+CANCEL_RETRY_SECONDS = 0.25
 """A cancellation that finds nothing running goes round a few times: another replica may have the migration."""
 
 
@@ -138,8 +143,8 @@ class Executions:
         command = running.command
         try:
             call, observed = await self._in_turn(running)
-        except SetAside:
-            raise
+        except SetAside as error:
+            return await self._again_or_never(running, error)
         except Exception as error:  # noqa: BLE001 - every other end is an outcome
             if isinstance(command, ExecuteEnrolHost) and self._hosts.get(command.host_id) is None:
                 await self._driver.disconnect(command.host_id)
@@ -147,6 +152,16 @@ class Executions:
         if isinstance(command, HostExecution) and (supervisor := self._hosts.get(command.host_id)):
             supervisor.wake()  # it may be waiting to connect to what is reachable now
         return self._outcomes.success(command, observed, call.facts, call.result)
+
+    async def _again_or_never(self, running: _Running, error: SetAside) -> Outcome:
+        """Raise SetAside with a delay that grows with the deliveries; the last one ends in an outcome instead."""
+        deliveries = running.delivery.deliveries
+        if deliveries >= LAST_DELIVERY and not self._stopping:
+            name = self._name_of_host(running.command)
+            gave_up = TemporaryError(f"After {deliveries} attempts: {error.message} Nothing was done. Ask again.")
+            return await self._outcomes.failure(running.command, name, gave_up)
+        delay = (error.retry_after or self._settings.set_aside) * (1 + deliveries / SLOWER_AFTER)
+        raise SetAside(error.message, retry_after=min(delay, LONGEST_DELAY_SECONDS)) from error
 
     async def _in_turn(self, running: _Running) -> tuple[Call, ObservedPartition | None]:
         command = running.command
@@ -230,6 +245,7 @@ class Executions:
         async def attempt() -> None:
             if isinstance(call.command, PartitionExecution):
                 await self._guard.check(call.command, running.delivery, call.host, call.target)
+                stop_if_cancelled()  # a command that was given up must not begin now
             await carry_out(call)
 
         # A task of its own can be cancelled and, when it ignores that, left behind.

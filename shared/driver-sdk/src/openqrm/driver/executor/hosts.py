@@ -1,7 +1,6 @@
 """The hosts that an executor looks after: learned from inventory's list, then from events, the newest by revision."""
 
 import asyncio
-from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -17,6 +16,7 @@ from openqrm.contracts.paging import MAX_PAGE, Paging
 from openqrm.contracts.partition import ObservedPartition
 from openqrm.contracts.states import HostState
 from openqrm.driver.capabilities import Host
+from openqrm.driver.executor.cancelling import end
 from openqrm.driver.executor.supervisor import HostSupervisor, Surroundings
 
 FIRST_RETRY_SECONDS = 0.5
@@ -61,10 +61,7 @@ class Hosts:
 
     async def stop(self) -> None:
         """Let go of all hosts."""
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await end([self._task])
         if self._follower:
             await self._bus.unfollow(self._follower)
             self._follower = None

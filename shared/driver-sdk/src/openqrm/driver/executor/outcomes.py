@@ -7,7 +7,7 @@ import structlog
 
 from openqrm.bus.bus import Bus
 from openqrm.contracts.clock import Clock
-from openqrm.contracts.errors import CancelledError, DriverError, OpenQrmError, Problem, TemporaryError
+from openqrm.contracts.errors import CancelledError, DriverError, OpenQrmError, PermanentError, Problem, TemporaryError
 from openqrm.contracts.execution import (
     ExecuteMigratePartition,
     ExecutionFailed,
@@ -25,6 +25,8 @@ from openqrm.driver.executor.whereabouts import Whereabouts, read_softly
 
 PUBLISH_ATTEMPTS = 3
 PUBLISH_RETRY_SECONDS = 0.5
+MAX_MESSAGE = 10_000
+"""Characters of an error's sentence when the whole outcome is too large for the bus."""
 
 Outcome = ExecutionSucceeded | ExecutionFailed
 
@@ -73,6 +75,13 @@ class Outcomes:
 
     async def publish(self, outcome: Outcome) -> None:
         """Publish it. Raises TemporaryError when the bus does not take it: the command then comes again."""
+        try:
+            await self._publish(outcome)
+        except PermanentError as error:  # too large
+            self._log.error("an outcome was cut short", reason=error.message)
+            await self._publish(_cut_short(outcome, error))
+
+    async def _publish(self, outcome: Outcome) -> None:
         for attempt in range(1, PUBLISH_ATTEMPTS + 1):
             try:
                 await self._bus.publish(outcome, about=outcome.partition_id or outcome.host_id)
@@ -109,6 +118,13 @@ class Outcomes:
             "epoch": partition.epoch if partition else None,
             "subject_verb": subject_verb_of(type(command)),
         }
+
+
+def _cut_short(outcome: Outcome, error: PermanentError) -> Outcome:
+    if isinstance(outcome, ExecutionSucceeded):
+        return outcome.model_copy(update={"result": {"cut_short": error.message}, "facts": None})
+    problem = Problem(code=outcome.error.code, message=outcome.error.message[:MAX_MESSAGE])
+    return outcome.model_copy(update={"error": problem})
 
 
 def _told_by(error: Exception) -> RunsOn | None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Coroutine
+from importlib import metadata
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from openqrm.contracts.execution import ExecuteCancelOperation, HostExecution, P
 from openqrm.contracts.message import Kind, Message, RoutedCommand, messages_of
 from openqrm.contracts.technology import ExecutorAnnounced, Manifest
 from openqrm.driver.capabilities import Driver
+from openqrm.driver.executor.cancelling import end
 from openqrm.driver.executor.consoles import Consoles
 from openqrm.driver.executor.deadlines import Deadlines
 from openqrm.driver.executor.executions import Executions
@@ -39,6 +41,7 @@ def service_name(technology: str) -> str:
 class ExecutorService:
     """One executor. It starts and stops the bus that it is given, which must not be started before.
 
+    `settings` are the environment's when left out, `version` is the installed one of openqrm-executor-<technology>.
     Raises TypeError when the driver is not what its manifest declares, ValueError when the bus has another name.
     """
 
@@ -49,7 +52,7 @@ class ExecutorService:
         bus: Bus,
         clock: Clock,
         settings: ExecutorSettings | None = None,
-        version: str = "",
+        version: str | None = None,
         rng: random.Random | None = None,
     ) -> None:
         check_manifest(driver, manifest)
@@ -60,7 +63,7 @@ class ExecutorService:
         self._bus = bus
         self._clock = clock
         self._settings = settings = settings or ExecutorSettings()
-        self._version = version
+        self._version = version if version is not None else _installed_version(manifest.technology)
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts: Counter[bool] = Counter()
         self._deadlines = Deadlines(clock)
@@ -112,9 +115,7 @@ class ExecutorService:
         await self._executions.drain(self._settings.drain_limit)
         await self._consoles.stop()
         await self._hosts.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self._bus.stop()
         await self._driver.close()
         await self._deadlines.stop()
@@ -154,6 +155,13 @@ class ExecutorService:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _installed_version(technology: str) -> str:
+    try:
+        return metadata.version(f"openqrm-executor-{technology}")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _key(command: RoutedCommand) -> str | None:

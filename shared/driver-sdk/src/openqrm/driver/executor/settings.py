@@ -67,8 +67,3 @@ class ExecutorSettings(BaseSettings):
     # Consoles
     console_keepalive: float = Field(default=20.0, gt=0, description="Between two empty frames of a console session")
     console_silence: float = Field(default=60.0, gt=0, description="Without a frame for this long a session is closed")
-
-    # Telemetry
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
-    log_json: bool = Field(default=False, description="JSON lines instead of readable ones")
-    otlp_endpoint: str | None = Field(default=None, description="Traces URL of an OpenTelemetry collector")

@@ -23,6 +23,7 @@ from openqrm.contracts.message import Event
 from openqrm.contracts.partition import ObservedPartition, PartitionObserved
 from openqrm.contracts.states import HostState
 from openqrm.driver.capabilities import Driver, Host, PartitionChange
+from openqrm.driver.executor.cancelling import end, stop_if_cancelled
 from openqrm.driver.executor.deadlines import Deadlines
 from openqrm.driver.executor.gates import Stagger
 from openqrm.driver.executor.reader import HostReader
@@ -54,11 +55,18 @@ class Surroundings:
     """Runs something in the background; the executor keeps the task and ends it when it stops."""
 
     async def tell(self, event: Event, about: UUID) -> None:
-        """Publish an event however long the bus is away; the order of one host's events is kept by waiting."""
+        """Publish an event however long the bus is away; the order of one host's events is kept by waiting.
+
+        One that the bus never takes, because it is too large, is dropped with a line in the log.
+        """
         delay = TELL_RETRY_SECONDS
         while True:
+            stop_if_cancelled()
             try:
                 await self.bus.publish(event, about=about)
+            except PermanentError as error:
+                structlog.get_logger(service=self.bus.service).error("an event was dropped", reason=error.message)
+                return
             except (TemporaryError, NatsError):
                 await self.clock.sleep(delay * (1 + self.rng.uniform(-JITTER, JITTER)))
                 delay = min(delay * 2, 10.0)
@@ -92,10 +100,7 @@ class HostSupervisor:
 
     async def stop(self) -> None:
         """Let go of it; nothing changes on the host."""
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await end([self._task])
         self._around.count(self.is_connected, None)
         self.is_connected = False
         await self._disconnect()
@@ -186,11 +191,7 @@ class HostSupervisor:
                 await self._pause(max(wait_until - clock.monotonic(), 0.0))
             return None
         finally:
-            for task in (watch, reading):
-                if task:
-                    task.cancel()
-                    with suppress(asyncio.CancelledError, Exception):
-                        await task
+            await end([watch, reading])
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError), self._around.deadlines.limit(seconds):

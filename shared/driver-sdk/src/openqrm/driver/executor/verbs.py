@@ -23,6 +23,7 @@ from openqrm.contracts.host import HostFacts
 from openqrm.contracts.message import RoutedCommand
 from openqrm.contracts.technology import Capability
 from openqrm.driver.capabilities import Driver, Host, HostPreparation, Migration, Work
+from openqrm.driver.executor.cancelling import stop_if_cancelled
 from openqrm.driver.executor.settings import ExecutorSettings
 from openqrm.driver.manifest import PROTOCOLS
 
@@ -106,6 +107,7 @@ async def _create(call: Call) -> None:
     command = cast(ExecuteCreatePartition, call.command)
     await call.driver.create(call.host, command.partition, call.work)
     if command.start:
+        stop_if_cancelled()
         await call.driver.start(call.host, command.partition, call.work)
 
 
@@ -116,6 +118,7 @@ async def _shutdown(call: Call) -> None:
     except TimedOutError:
         if not command.force:
             raise
+        stop_if_cancelled()
         call.result["forced"] = True
         await call.driver.stop(call.host, command.partition, call.work)
 
