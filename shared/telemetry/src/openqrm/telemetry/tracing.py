@@ -47,7 +47,12 @@ class Tracing:
         """Time a piece of work. `carrier`: headers of the message or request that caused it."""
         context = _propagator.extract(carrier) if carrier is not None else None
         with self._tracer.start_as_current_span(
-            name, context=context, kind=kind, attributes=attributes, record_exception=False
+            name,
+            context=context,
+            kind=kind,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
         ) as span:
             try:
                 yield span
