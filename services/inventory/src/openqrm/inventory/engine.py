@@ -8,14 +8,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from openqrm.contracts.errors import (
-    CancelledError,
+    ConflictError,
+    FieldProblem,
+    InvalidError,
     NoFitError,
     OpenQrmError,
     PermanentError,
     Problem,
     ProblemCode,
     TemporaryError,
+    WrongStateError,
 )
 from openqrm.contracts.execution import ExecuteCancelOperation
 from openqrm.contracts.message import Command, RoutedCommand
@@ -38,12 +43,20 @@ from openqrm.telemetry.tracing import current_trace_id, inject
 UseCase = Callable[[Transaction, Operation], Awaitable[None]]
 """Checks a command, finds its target, and begins, queues or ends the operation. Raises PermanentError to refuse."""
 
-PLACEMENT_TRIES = 5
+PLACEMENT_TRIES = 6
 """How often a placement is asked for anew when another one took the capacity in between."""
+PLACEMENT_PAUSE_SECONDS = 0.1
+"""When every host that was proposed is taken: what the scheduler is given to hear of it. Longer with every try."""
+MAX_QUEUED = 100
+"""Operations that may wait on one target. Whoever sends more does so by mistake, or to do harm."""
 
 
 class _AlreadyTakenError(Exception):
     """Another delivery of the same command was faster."""
+
+
+class _OtherCommandError(Exception):
+    """The id of the command belongs to another one."""
 
 
 async def submit(
@@ -54,28 +67,54 @@ async def submit(
     use_case: UseCase,
     on_rejected: UseCase | None = None,
 ) -> None:
-    """Take a command: one operation per operation_id, accepted or rejected."""
+    """Take a command: one operation per operation_id, accepted or rejected.
+
+    Raises ConflictError when the id belongs to another command: there is no operation then that could be rejected.
+    """
     operation = _new_operation(inventory, command, target_kind, target_name)
     try:
         async with inventory.transaction() as tx:
-            if await tx.operations.exists(operation.id):
+            if before := await tx.operations.get(operation.id):
+                _check_same(before, command)
                 return
-            await use_case(tx, operation)
+            try:
+                await use_case(tx, operation)
+            except ValidationError as error:
+                raise _impossible(error) from error
             tx.tell_operation(OperationAccepted, operation)
             if operation.state is OperationState.SUCCEEDED:
                 tx.tell_operation(OperationSucceeded, operation)
             if not await tx.operations.add(operation):
                 raise _AlreadyTakenError
-    except _AlreadyTakenError:
-        return
+    except (_AlreadyTakenError, _OtherCommandError) as error:
+        if isinstance(error, _OtherCommandError):
+            raise ConflictError(str(error)) from None
     except PermanentError as error:
         async with inventory.transaction() as tx:
             rejected = _new_operation(inventory, command, target_kind, target_name)
-            rejected.target_id = operation.target_id
+            rejected.target_id, rejected.target_name = operation.target_id, operation.target_name
+            rejected.parent_id = operation.parent_id
             _end(rejected, tx, OperationState.REJECTED, error.problem())
             tx.tell_operation(OperationRejected, rejected)
             if await tx.operations.add(rejected) and on_rejected:
                 await on_rejected(tx, rejected)
+
+
+def _check_same(before: Operation, command: Command) -> None:
+    said = command.model_dump(mode="json", exclude={"operation_id", "requested_by"}, exclude_unset=True)
+    if before.verb != command.subject or any(before.command.get(field) != value for field, value in said.items()):
+        raise _OtherCommandError(
+            f"The operation {before.id} is another one: {before.verb} of {before.target_name!r}. "
+            "Choose a new operation_id for each command."
+        )
+
+
+def _impossible(error: ValidationError) -> InvalidError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return InvalidError(
+        f"This cannot be: {where}: {first['msg']}.", fields=(FieldProblem(field=where, message=first["msg"]),)
+    )
 
 
 def _new_operation(inventory: Inventory, command: Command, target_kind: TargetKind, target_name: str) -> Operation:
@@ -98,8 +137,12 @@ def _new_operation(inventory: Inventory, command: Command, target_kind: TargetKi
     )
 
 
-def queue(operation: Operation, behind: UUID) -> None:
-    """Let an operation wait for its turn."""
+async def queue(tx: Transaction, operation: Operation, behind: UUID) -> None:
+    """Let an operation wait for its turn. Raises ConflictError when too many wait already."""
+    if operation.target_id and await tx.operations.count_queued(operation.target_id) >= MAX_QUEUED:
+        raise ConflictError(
+            f"{MAX_QUEUED} operations wait already for {operation.target_name!r}. Wait for their end, or cancel some."
+        )
     operation.state = OperationState.QUEUED
     operation.phase = Phase.TURN
     operation.step = f"waits for operation {behind}"
@@ -111,7 +154,13 @@ def route(tx: Transaction, operation: Operation, command: RoutedCommand, step: s
     operation.phase = Phase.EXECUTION
     operation.step = step
     operation.context.routed_to = command.host_id
+    operation.context.routed_verb = verb_of(command)
     tx.send(command, operation.target_id or command.host_id)
+
+
+def verb_of(command: RoutedCommand) -> str:
+    """What the executor's report of a routed command calls it, such as partition.start."""
+    return command.subject.split(".{")[0]
 
 
 def succeed_at_once(tx: Transaction, operation: Operation, result: dict[str, Any] | None = None) -> None:
@@ -160,7 +209,7 @@ async def give_back(inventory: Inventory, tx: Transaction, operation: Operation)
         await tx.hosts.give_back(reservation)
     if reservations:
         inventory.retry_waiting_after(tx)
-    for mac in context.macs_taken if failed else context.macs_given_up:
+    for mac in sorted(context.macs_taken if failed else context.macs_given_up):
         await tx.macs.release(mac, inventory.settings.mac_quarantine_seconds)
 
 
@@ -171,7 +220,8 @@ async def progress(inventory: Inventory, operation_id: UUID, percent: int, step:
         if operation is None or operation.is_ended or percent <= operation.progress:
             return
         operation.progress = min(percent, 99)
-        operation.step = step
+        if not operation.cancel_requested:
+            operation.step = step
         tx.tell_operation(OperationProgressed, operation)
         await tx.operations.save(operation, tx.now)
 
@@ -179,10 +229,10 @@ async def progress(inventory: Inventory, operation_id: UUID, percent: int, step:
 # ------------------------------------------------------------------------------------------------ placement
 
 
-Placed = Callable[[Transaction, Operation, UUID], Awaitable[bool]]
+Placed = Callable[[Transaction, UUID], Awaitable[bool]]
 """Reserve on the chosen host and go on; False when another placement was faster."""
 
-Unplaced = Callable[[Transaction, Operation, OpenQrmError], Awaitable[None]]
+Unplaced = Callable[[OpenQrmError], Awaitable[None]]
 """No host fits, and the operation does not wait: end it and settle its target."""
 
 
@@ -198,23 +248,29 @@ async def place(
 
     Safe to be called again at any time: every step looks at the phase first.
     """
-    excluded = set(request.excluded_host_ids)
-    for _ in range(PLACEMENT_TRIES):
+    lost: set[UUID] = set()
+    for attempt in range(1, PLACEMENT_TRIES + 1):
         proposal = await inventory.scheduler.propose(
-            request.model_copy(update={"excluded_host_ids": frozenset(excluded)})
+            request.model_copy(update={"excluded_host_ids": request.excluded_host_ids | lost})
         )
-        if proposal.host_id is None:
-            break
-        async with inventory.transaction() as tx:
-            operation = await _in_placement(tx, operation_id)
-            if operation is None or await placed(tx, operation, proposal.host_id):
-                return
-        # Somebody else took the capacity; the scheduler has not seen it yet.
-        excluded.add(proposal.host_id)
-    await _no_host(inventory, operation_id, proposal, waits, unplaced)
+        if proposal.host_id is None and not lost:
+            await _no_host(inventory, operation_id, proposal, waits, unplaced)
+            return
+        if proposal.host_id is not None:
+            async with inventory.transaction() as tx:
+                if await placed(tx, proposal.host_id):
+                    return
+            # Somebody else took the capacity, and the scheduler has not seen it yet: look at the other hosts first.
+            lost.add(proposal.host_id)
+        else:
+            # Only those that were lost fit. By now the scheduler may know why; ask with fresh data.
+            lost.clear()
+            await inventory.clock.sleep(PLACEMENT_PAUSE_SECONDS * attempt)
+    raise TemporaryError("Others were faster each time that a host was found.", retry_after=1.0)
 
 
-async def _in_placement(tx: Transaction, operation_id: UUID) -> Operation | None:
+async def in_placement(tx: Transaction, operation_id: UUID) -> Operation | None:
+    """Lock an operation that needs a host; None when it was placed, cancelled or ended meanwhile."""
     operation = await tx.operations.lock(operation_id)
     if operation is None or operation.is_ended or operation.phase is not Phase.PLACEMENT:
         return None
@@ -224,14 +280,15 @@ async def _in_placement(tx: Transaction, operation_id: UUID) -> Operation | None
 async def _no_host(
     inventory: Inventory, operation_id: UUID, proposal: PlacementProposal, waits: bool, unplaced: Unplaced
 ) -> None:
+    error = no_fit(proposal)
+    if not waits:
+        await unplaced(error)
+        return
     async with inventory.transaction() as tx:
-        operation = await _in_placement(tx, operation_id)
+        operation = await in_placement(tx, operation_id)
         if operation is None:
             return
-        error = no_fit(proposal)
-        if not waits:
-            await unplaced(tx, operation, error)
-        elif operation.state is not OperationState.WAITING or operation.step != error.message:
+        if operation.state is not OperationState.WAITING or operation.step != error.message:
             operation.state = OperationState.WAITING
             operation.step = error.message
             tx.tell_operation(OperationProgressed, operation)
@@ -259,18 +316,21 @@ def no_fit(proposal: PlacementProposal) -> NoFitError:
 # ------------------------------------------------------------------------------------------------ cancelling
 
 
-async def request_cancel(tx: Transaction, operation: Operation, cancelled: Unplaced) -> None:
-    """Cancel an operation that is not being executed yet, or ask its executor to."""
-    if not operation.cancellable:
-        ended = "has ended already" if operation.is_ended else f"({operation.verb}) cannot be cancelled while it runs"
-        raise PermanentError(
-            f"The operation {operation.id} {ended}.",
-            code=ProblemCode.WRONG_STATE,
-            details={"state": operation.state.value},
-        )
-    if operation.phase in (Phase.TURN, Phase.PLACEMENT):
-        await cancelled(tx, operation, CancelledError("It was cancelled before it was carried out."))
+def check_cancellable(operation: Operation) -> None:
+    """Raise WrongStateError, with the reason, when an operation cannot be cancelled now."""
+    if operation.cancellable:
         return
+    if operation.is_ended:
+        why = f"has ended already ({operation.state})"
+    elif operation.cancel_requested:
+        why = "is being cancelled already"
+    else:
+        why = f"({operation.verb}) cannot be cancelled while it is carried out"
+    raise WrongStateError(f"The operation {operation.id} {why}.", details={"state": operation.state.value})
+
+
+async def cancel_execution(tx: Transaction, operation: Operation) -> None:
+    """Ask the executor that has an operation to end it."""
     operation.cancel_requested = True
     operation.step = "is being cancelled"
     host = await tx.hosts.get(operation.context.routed_to) if operation.context.routed_to else None

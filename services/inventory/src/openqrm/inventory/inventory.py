@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from openqrm.contracts.clock import Clock
-from openqrm.contracts.errors import DuplicateError
+from openqrm.contracts.errors import DuplicateError, OpenQrmError, TemporaryError
 from openqrm.inventory.adapters.tables import outbox
 from openqrm.inventory.ports import Scheduler
 from openqrm.inventory.settings import InventorySettings
@@ -18,6 +19,9 @@ from openqrm.inventory.transaction import Transaction
 from openqrm.persistence.database import Database
 from openqrm.persistence.outbox import OutboxRelay, write_outbox
 from openqrm.telemetry.tracing import Tracing
+
+PLACEMENTS_AT_ONCE = 8
+"""More would only wait for the pool's connections, and keep the handlers from them."""
 
 
 class Inventory:
@@ -39,8 +43,13 @@ class Inventory:
         self.settings = settings
         self.tracing = tracing
         self.log = structlog.get_logger(service="inventory")
+        self.heartbeats: dict[UUID, datetime] = {}
+        """By host: when it was last heard of, not yet written."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.capacity_appeared = asyncio.Event()
+        self.placements = asyncio.Semaphore(PLACEMENTS_AT_ONCE)
+        self.placement_waits: str | None = None
+        """Why placements cannot be asked for at the moment, so that it is told once."""
         self.place: Callable[[UUID], Coroutine[Any, Any, None]] | None = None
         """Finds a host for an operation; set by app.py."""
         self.purge: Callable[[str, UUID], Awaitable[None]] = _nothing_to_purge
@@ -50,7 +59,11 @@ class Inventory:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Begin; at the end commit changes and messages together, then publish and go on with what follows.
 
-        Raises DuplicateError when a name or an id is taken, TemporaryError when the database cannot do it now.
+        Raises DuplicateError when a name or an id is taken, InvalidError when a value cannot be stored, TemporaryError
+        when the database cannot do it now.
+
+        Rows are locked in this order, so that no two transactions wait for each other: a host's resource, partitions by
+        id, operations, the hosts' counters, MAC addresses.
         """
         try:
             async with self.database.transaction() as connection:
@@ -58,11 +71,17 @@ class Inventory:
                 yield transaction
                 await write_outbox(connection, outbox, transaction.outgoing)
         except IntegrityError as error:
-            raise _explain(error) from error
+            if known := _explain(error):
+                raise known from error
+            raise
         if transaction.outgoing:
             self.relay.wake()
         for follow_up in transaction.after_commit:
-            await follow_up()
+            try:
+                await follow_up()
+            except Exception as error:
+                expected = isinstance(error, OpenQrmError)
+                self.log.warning("the sweeper will go on", reason=str(error), exc_info=None if expected else error)
 
     def place_after(self, transaction: Transaction, operation_id: UUID) -> None:
         """Find a host for an operation once the transaction is committed."""
@@ -90,7 +109,7 @@ class Inventory:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            self.log.warning("will be tried again by the sweeper", task=task.get_name(), error=str(error))
+            self.log.error("the sweeper will go on", task=task.get_name(), exc_info=error)
 
     async def stop(self) -> None:
         """End what goes on after commits."""
@@ -111,15 +130,16 @@ _UNIQUE = {
     "pk_networks": "A network with this id exists.",
     "uq_images_name": "An image with this name exists. Choose another name, or delete the old one first.",
     "pk_images": "An image with this id exists.",
-    "uq_mac_addresses_request_id": "This request was answered a moment ago; ask again to get the same address.",
 }
+_RACE = {"uq_mac_addresses_request_id"}
+"""Broken only by two that do the same at the same time: the second one finds what the first one did."""
 
 
-def _explain(error: IntegrityError) -> DuplicateError:
-    cause = error.orig.__cause__ if error.orig else None
-    constraint = getattr(cause, "constraint_name", None) or ""
-    detail = getattr(cause, "detail", None) or ""
-    return DuplicateError(
-        _UNIQUE.get(constraint, f"This contradicts what is stored already ({constraint})."),
-        details={"constraint": constraint, "detail": detail},
-    )
+def _explain(error: IntegrityError) -> OpenQrmError | None:
+    """What a broken rule means to the caller; None when it is our own mistake."""
+    constraint = getattr(error.orig.__cause__ if error.orig else None, "constraint_name", None) or ""
+    if constraint in _RACE:
+        return TemporaryError("The same was asked for at the same time. Ask again.", retry_after=0.1)
+    if constraint in _UNIQUE:
+        return DuplicateError(_UNIQUE[constraint], details={"constraint": constraint})
+    return None

@@ -20,5 +20,14 @@ class InventorySettings(BaseSettings):
     stuck_seconds: float = Field(
         default=10.0, gt=0, description="How long an operation may wait for a placement before it is asked for again"
     )
+    waiting_seconds: float = Field(
+        default=30.0, gt=0, description="How often operations that wait for capacity look again in any case"
+    )
+    heartbeat_seconds: float = Field(
+        default=10.0, gt=0, description="How often heartbeats are written: the precision of a host's last_seen_at"
+    )
+    history_days: int = Field(default=30, ge=1, description="How long published events stay in the events table")
+    history_events: int = Field(default=1_000_000, ge=1, description="How many stay there at the most")
+    dead_letters_kept: int = Field(default=10_000, ge=1, description="Dead letters kept at the most, the newest ones")
     crash_restarts: int = Field(default=3, ge=0, description="Restarts after crashes within the window, at the most")
     crash_window_seconds: int = Field(default=600, ge=1, description="The window for crash_restarts")

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from openqrm.bus.bus import Handler
 from openqrm.bus.delivery import Delivery
@@ -23,6 +24,7 @@ from openqrm.contracts.host import (
     PrepareHost,
     RemoveHost,
 )
+from openqrm.contracts.ids import is_id
 from openqrm.contracts.image import DeleteImage, GetImage, ListImages, RegisterImage
 from openqrm.contracts.mac import AllocateMac, ListMacs, ReleaseMac
 from openqrm.contracts.message import Command, Event, Message, Query, Sample
@@ -35,7 +37,6 @@ from openqrm.contracts.partition import (
     GetPlacement,
     ListPartitions,
     ListStrangers,
-    PartitionCommand,
     PartitionObserved,
 )
 from openqrm.contracts.resource import GetResource, ListResources
@@ -126,7 +127,10 @@ def command_handlers(inventory: Inventory) -> dict[type[Message], Handler]:
     """The commands' handlers, as the bus calls them."""
 
     def handler(use_case: Callable[[Inventory, Any], Awaitable[None]]) -> Handler:
-        async def handle(command: Any, _delivery: Delivery) -> None:
+        async def handle(command: Command, delivery: Delivery) -> None:
+            if "operation_id" not in command.model_fields_set:
+                # Made up anew each time that the message is read; the message's own id stays the same.
+                command = command.model_copy(update={"operation_id": _operation_id(delivery)})
             await use_case(inventory, command)
 
         return handle
@@ -139,13 +143,18 @@ def event_handlers(inventory: Inventory) -> dict[type[Message], Handler]:
     return {model: partial(handle, inventory) for model, handle in EVENTS.items()}
 
 
+def _operation_id(delivery: Delivery) -> UUID:
+    """The id of an operation whose sender gave it none."""
+    if is_id(delivery.message_id):
+        return UUID(delivery.message_id)
+    return uuid5(NAMESPACE_URL, f"urn:openqrm:message:{delivery.message_id}")
+
+
 def command_key(command: Any) -> str | None:
-    """Commands on the same thing are taken in the order in which they came."""
-    if isinstance(command, PartitionCommand):
-        return f"partition {command.partition}"
-    if isinstance(command, CreatePartition):
-        return f"partition {command.name}"
-    return None
+    """Commands on the same thing are taken in the order in which they came, as long as they name it alike."""
+    noun = command.subject.split(".")[0]
+    thing = getattr(command, noun, None) or getattr(command, "name", None)
+    return f"{noun} {thing}" if thing else None
 
 
 def event_key(event: Any) -> str | None:

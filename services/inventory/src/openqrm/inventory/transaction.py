@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.bus.envelope import make_headers
+from openqrm.contracts.errors import InvalidError
 from openqrm.contracts.host import HostEvent
 from openqrm.contracts.message import Event, Message, address
 from openqrm.contracts.operation import OperationEvent
@@ -22,6 +23,8 @@ from openqrm.inventory.domain.partition import Network, Partition
 from openqrm.persistence.outbox import Outgoing
 
 SERVICE = "inventory"
+LARGEST_BODY = 1_000_000
+"""NATS takes 1 MiB unless told otherwise; this leaves room for the headers."""
 
 
 @dataclass
@@ -46,9 +49,7 @@ class Transaction:
 
     async def networks(self, network_ids: Iterable[UUID]) -> dict[UUID, Network]:
         """The networks with the given ids, read once per transaction."""
-        missing = {network_id for network_id in network_ids if network_id not in self._networks}
-        if missing:
-            self._networks |= await self.partitions.networks_of(missing)
+        self._networks |= await self.partitions.networks_of(set(network_ids) - self._networks.keys())
         return self._networks
 
     async def networks_of(self, partition: Partition) -> dict[UUID, Network]:
@@ -56,13 +57,22 @@ class Transaction:
         return await self.networks(nic.network_id for nic in partition.nics)
 
     def send(self, message: Message, about: UUID) -> None:
-        """Publish a message after the commit, in order with the others about the same thing."""
+        """Publish a message after the commit, in order with the others about the same thing.
+
+        Raises InvalidError when it would be too large for the bus, so that nothing is done that could not be told.
+        """
+        body = message.model_dump_json().encode()
+        if len(body) > LARGEST_BODY:
+            raise InvalidError(
+                f"This makes a message of {len(body)} bytes ({message.subject}), and the bus takes {LARGEST_BODY}. "
+                "Name fewer things in it."
+            )
         self.outgoing.append(
             Outgoing(
                 key=str(about),
                 subject=address(message),
                 headers=make_headers(message, SERVICE, self.now, about),
-                body=message.model_dump_json().encode(),
+                body=body,
                 history=isinstance(message, Event),
             )
         )

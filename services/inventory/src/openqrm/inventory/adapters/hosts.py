@@ -1,10 +1,11 @@
 """Hosts in PostgreSQL, and the capacity that is reserved on them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Row, Select, cast, func, insert, select, update
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, cast, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.contracts.errors import NotFoundError, TemporaryError
@@ -12,9 +13,22 @@ from openqrm.contracts.host import HostConnection, HostFacts
 from openqrm.contracts.ids import is_id
 from openqrm.contracts.resource import ResourceKind
 from openqrm.contracts.states import HostState
-from openqrm.inventory.adapters.tables import hosts, resources
+from openqrm.inventory.adapters.tables import GONE, hosts, resources
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.operation import Reservation
+
+_TOUCH = text(
+    """
+    UPDATE hosts SET last_seen_at = seen.moment
+    FROM (
+        SELECT h.id, s.moment
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:moments AS timestamptz[])) AS s(id, moment)
+        JOIN hosts h ON h.id = s.id AND (h.last_seen_at IS NULL OR h.last_seen_at < s.moment)
+        FOR NO KEY UPDATE OF h SKIP LOCKED
+    ) AS seen
+    WHERE hosts.id = seen.id
+    """
+)
 
 
 def select_hosts() -> Select[Any]:
@@ -87,14 +101,37 @@ class Hosts:
 
     async def lock(self, host_id: UUID) -> Host | None:
         """Read one and keep others from changing it until the transaction ends."""
-        statement = select_hosts().where(resources.c.id == host_id).with_for_update(of=resources)
-        row = (await self._connection.execute(statement)).one_or_none()
-        return row_to_host(row) if row else None
+        # Lock, then read: one statement for both would join the newest row with what others were when it began.
+        statement = select(resources.c.id).where(resources.c.id == host_id).with_for_update(key_share=True)
+        await self._connection.execute(statement)
+        return await self.get(host_id)
 
     async def lock_ref(self, ref: str) -> Host:
         """Read and lock by id or name; NotFoundError if there is none."""
-        row = (await self._connection.execute(self._by_ref(ref).with_for_update(of=resources))).one_or_none()
-        return self._found(row, ref)
+        statement = select(resources.c.id).where(*self._is(ref)).with_for_update(key_share=True)
+        host_id = (await self._connection.execute(statement)).scalar_one_or_none()
+        host = await self.get(host_id) if host_id else None
+        return host or self._found(None, ref)
+
+    async def hold(self, host_id: UUID) -> None:
+        """Keep a host's state as it is until the transaction ends, so that nothing is placed on one that is leaving."""
+        statement = select(resources.c.id).where(resources.c.id == host_id).with_for_update(read=True)
+        await self._connection.execute(statement)
+
+    async def has_uri(self, technology: str, uri: str) -> str | None:
+        """The name of the host that is reached at an address already."""
+        statement = (
+            select(resources.c.name)
+            .join(hosts, hosts.c.id == resources.c.id)
+            .where(
+                hosts.c.connection["uri"].astext == uri,
+                resources.c.technology == technology,
+                resources.c.state != HostState.REMOVED.value,
+            )
+            .limit(1)
+        )
+        found: str | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        return found
 
     async def get(self, host_id: UUID) -> Host | None:
         """Read one without a lock."""
@@ -103,15 +140,18 @@ class Hosts:
 
     async def get_ref(self, ref: str) -> Host:
         """Read by id or name without a lock; NotFoundError if there is none."""
-        return self._found((await self._connection.execute(self._by_ref(ref))).one_or_none(), ref)
+        row = (await self._connection.execute(select_hosts().where(*self._is(ref)))).one_or_none()
+        return self._found(row, ref)
 
-    def _by_ref(self, ref: str) -> Select[Any]:
-        which = resources.c.id == UUID(ref) if is_id(ref) else resources.c.name == ref
-        return select_hosts().where(
-            resources.c.kind == ResourceKind.PHYSICAL.value, which, resources.c.state != HostState.REMOVED.value
+    def _is(self, ref: str) -> tuple[ColumnElement[bool], ...]:
+        return (
+            resources.c.kind == ResourceKind.PHYSICAL.value,
+            resources.c.id == UUID(ref) if is_id(ref) else resources.c.name == ref,
+            resources.c.state.not_in(GONE),
         )
 
-    def _found(self, row: Row[Any] | None, ref: str) -> Host:
+    @staticmethod
+    def _found(row: Row[Any] | None, ref: str) -> Host:
         if row is None:
             raise NotFoundError(
                 f"There is no host {ref!r}. List the hosts to see which there are.", details={"host": ref}
@@ -141,9 +181,10 @@ class Hosts:
         await self._connection.execute(update(hosts).where(hosts.c.id == host.id).values(**_host_values(host)))
         host.saved_revision = host.revision
 
-    async def touch(self, host_id: UUID, seen_at: datetime) -> None:
-        """Note that a host answered."""
-        await self._connection.execute(update(hosts).where(hosts.c.id == host_id).values(last_seen_at=seen_at))
+    async def touch(self, seen: Mapping[UUID, datetime]) -> None:
+        """Note when hosts answered. A row that somebody else has locked is left out: the next heartbeat comes soon."""
+        if seen:
+            await self._connection.execute(_TOUCH, {"ids": list(seen), "moments": list(seen.values())})
 
     async def reserve(self, wanted: Reservation, states: tuple[HostState, ...] = (HostState.READY,)) -> bool:
         """Take capacity if the host still has it and is in one of the states; False if not.
@@ -187,6 +228,8 @@ class Hosts:
         await self._change(taken, -1)
 
     async def _change(self, taken: Reservation, sign: int) -> None:
+        if not (taken.memory_mib or taken.cpus or taken.partitions):
+            return
         await self._connection.execute(
             update(hosts)
             .where(hosts.c.id == taken.host_id)

@@ -4,11 +4,11 @@ import random
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, delete, func, or_, select, text, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from openqrm.contracts.errors import DuplicateError, ExhaustedError, NotFoundError, UnsupportedError
+from openqrm.contracts.errors import ConflictError, DuplicateError, ExhaustedError, NotFoundError, UnsupportedError
 from openqrm.contracts.mac import MacState
 from openqrm.inventory.adapters.tables import mac_addresses, technologies
 from openqrm.inventory.domain.mac_ranges import to_number, to_text
@@ -18,12 +18,13 @@ GUESSES = 8
 
 _GAP = text(
     """
-    SELECT candidate FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS candidate
+    SELECT candidate FROM (SELECT generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS candidate) AS c
     WHERE NOT EXISTS (
         SELECT 1 FROM mac_addresses m WHERE m.mac = candidate AND NOT (m.state = 'quarantined' AND m.free_after <= :now)
     ) LIMIT 16
     """
 )
+"""The series stands in a select list, where it is made as far as it is read, not as a whole like in FROM."""
 
 
 class Macs:
@@ -45,19 +46,18 @@ class Macs:
 
         Raises ExhaustedError when the range is full, DuplicateError when the wished one is taken.
         """
-        if request_id is not None and (before := await self._of_request(request_id)):
+        if request_id is not None and (before := await self._of_request(request_id, technology, wished)):
             return before
+        first, last = await self._range(technology)
         if wished is not None:
             return await self._take_wished(technology, wished, partition_id, request_id, note)
-        first, last = await self._range(technology)
         for _ in range(GUESSES):
             candidate = random.randint(first, last)  # noqa: S311 - spread, not secrecy
             if await self._take(candidate, technology, partition_id, request_id, note):
                 return to_text(candidate)
-        start = random.randint(first, last)  # noqa: S311
-        for part_first, part_last in ((start, last), (first, start)):
-            gaps = await self._connection.execute(_GAP, {"first": part_first, "last": part_last, "now": self._now})
-            for candidate in gaps.scalars():
+        # Every gap that is found can be lost to somebody faster; only when there is none left is the range full.
+        while gaps := await self._gaps(first, last):
+            for candidate in gaps:
                 if await self._take(candidate, technology, partition_id, request_id, note):
                     return to_text(candidate)
         raise ExhaustedError(
@@ -66,10 +66,28 @@ class Macs:
             details={"technology": technology, "size": last - first + 1},
         )
 
-    async def _of_request(self, request_id: UUID) -> str | None:
-        statement = select(mac_addresses.c.mac).where(mac_addresses.c.request_id == request_id)
-        mac = (await self._connection.execute(statement)).scalar_one_or_none()
-        return to_text(mac) if mac is not None else None
+    async def _gaps(self, first: int, last: int) -> list[int]:
+        start = random.randint(first, last)  # noqa: S311
+        for part_first, part_last in ((start, last), (first, start)):
+            rows = await self._connection.execute(_GAP, {"first": part_first, "last": part_last, "now": self._now})
+            if gaps := list(rows.scalars()):
+                random.shuffle(gaps)
+                return gaps
+        return []
+
+    async def _of_request(self, request_id: UUID, technology: str, wished: str | None) -> str | None:
+        statement = select(mac_addresses.c.mac, mac_addresses.c.technology).where(
+            mac_addresses.c.request_id == request_id
+        )
+        row = (await self._connection.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        mac = to_text(row.mac)
+        if row.technology != technology or (wished is not None and wished != mac):
+            raise ConflictError(
+                f"The request {request_id} was answered with {mac} of {row.technology}. Use another request_id."
+            )
+        return mac
 
     async def _range(self, technology: str) -> tuple[int, int]:
         statement = select(technologies.c.mac_first, technologies.c.mac_last).where(technologies.c.name == technology)
@@ -125,8 +143,8 @@ class Macs:
         }[row.state]
         raise DuplicateError(f"The MAC address {wished} cannot be had: {why}. Choose another one, or none.")
 
-    async def release(self, mac: str, quarantine_seconds: int) -> datetime:
-        """Give an address back; returns when it may be given out again. NotFoundError if it is not allocated."""
+    async def release(self, mac: str, quarantine_seconds: int) -> datetime | None:
+        """Give an address back; returns when it may be given out again, None when nobody had it."""
         free_after = self._now + timedelta(seconds=quarantine_seconds)
         statement = (
             update(mac_addresses)
@@ -147,8 +165,6 @@ class Macs:
             .returning(mac_addresses.c.free_after)
         )
         released: datetime | None = (await self._connection.execute(statement)).scalar_one_or_none()
-        if released is None:
-            raise NotFoundError(f"The MAC address {mac} is not allocated, so it cannot be released.")
         return released
 
     async def holder(self, mac: str) -> UUID | None:
@@ -158,7 +174,7 @@ class Macs:
         return found
 
     async def adopt(self, mac: str, technology: str, partition_id: UUID) -> None:
-        """Make a foreign address one of a partition of ours."""
+        """Make a foreign address one of a partition of ours. DuplicateError when another one has it."""
         values = {
             "technology": technology,
             "state": MacState.ALLOCATED.value,
@@ -167,32 +183,65 @@ class Macs:
             "free_after": None,
             "changed_at": self._now,
         }
-        await self._connection.execute(
+        statement = (
             insert(mac_addresses)
             .values(mac=to_number(mac), **values)
-            .on_conflict_do_update(index_elements=[mac_addresses.c.mac], set_=values)
-        )
-
-    async def set_foreign(self, host_id: UUID, technology: str, macs: set[str]) -> None:
-        """Note which foreign addresses a host has now; those that it has no more are free again."""
-        numbers = sorted(to_number(mac) for mac in macs)
-        await self._connection.execute(
-            delete(mac_addresses).where(
-                mac_addresses.c.host_id == host_id,
-                mac_addresses.c.state == MacState.FOREIGN.value,
-                mac_addresses.c.mac.not_in(numbers),
+            .on_conflict_do_update(
+                index_elements=[mac_addresses.c.mac],
+                set_=values,
+                where=mac_addresses.c.state != MacState.ALLOCATED.value,
             )
         )
-        if numbers:
-            values = [
-                {
-                    "mac": number,
-                    "technology": technology,
-                    "state": MacState.FOREIGN.value,
-                    "host_id": host_id,
-                    "note": "seen on a host",
-                    "changed_at": self._now,
-                }
-                for number in numbers
-            ]
-            await self._connection.execute(insert(mac_addresses).values(values).on_conflict_do_nothing())
+        if (await self._connection.execute(statement)).rowcount != 1:
+            raise DuplicateError(
+                f"The MAC address {mac} is in use already. Give the stranger's NIC another one on its host first."
+            )
+
+    async def set_foreign(
+        self, host_id: UUID, technology: str, macs: set[str], quarantine_seconds: int
+    ) -> tuple[str, ...]:
+        """Note which foreign addresses a host has now; those that it has no more rest in quarantine.
+
+        Returns those among them that we have given out to somebody else: the same address is there twice.
+        """
+        numbers = sorted(to_number(mac) for mac in macs)
+        mine = (mac_addresses.c.host_id == host_id, mac_addresses.c.state == MacState.FOREIGN.value)
+        known = set((await self._connection.execute(select(mac_addresses.c.mac).where(*mine))).scalars())
+        gone, new = sorted(known - set(numbers)), [number for number in numbers if number not in known]
+        if gone:
+            # Not free at once: it may have moved to a host that has not been read yet.
+            await self._connection.execute(
+                update(mac_addresses)
+                .where(*mine, mac_addresses.c.mac.in_(gone))
+                .values(
+                    state=MacState.QUARANTINED.value,
+                    host_id=None,
+                    free_after=self._now + timedelta(seconds=quarantine_seconds),
+                    changed_at=self._now,
+                )
+            )
+        if not new:
+            return ()
+        values = {
+            "technology": technology,
+            "state": MacState.FOREIGN.value,
+            "host_id": host_id,
+            "partition_id": None,
+            "request_id": None,
+            "free_after": None,
+            "note": "seen on a host",
+            "changed_at": self._now,
+        }
+        await self._connection.execute(
+            insert(mac_addresses)
+            .values([{"mac": number, **values} for number in new])
+            .on_conflict_do_update(
+                index_elements=[mac_addresses.c.mac],
+                set_=values,
+                where=mac_addresses.c.state == MacState.QUARANTINED.value,
+            )
+        )
+        ours = select(mac_addresses.c.mac).where(
+            mac_addresses.c.mac.in_(new), mac_addresses.c.state == MacState.ALLOCATED.value
+        )
+        return tuple(to_text(number) for number in (await self._connection.execute(ours)).scalars())

@@ -4,14 +4,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.contracts.errors import Problem
 from openqrm.contracts.operation import TargetKind
 from openqrm.contracts.states import OperationState
-from openqrm.inventory.adapters.tables import operations
+from openqrm.inventory.adapters.tables import operations, resources
 from openqrm.inventory.domain.operation import Context, Operation, Phase
 
 
@@ -67,11 +67,6 @@ class Operations:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def exists(self, operation_id: UUID) -> bool:
-        """Whether a command with this id was taken before."""
-        statement = select(operations.c.id).where(operations.c.id == operation_id)
-        return (await self._connection.execute(statement)).scalar_one_or_none() is not None
-
     async def add(self, operation: Operation) -> bool:
         """Insert a new one; False if another delivery of the same command was faster."""
         statement = (
@@ -122,29 +117,86 @@ class Operations:
         row = (await self._connection.execute(statement)).one_or_none()
         return row_to_operation(row) if row else None
 
-    async def waiting_ids(self, limit: int = 200) -> list[UUID]:
+    async def waiting_ids(self) -> list[UUID]:
         """Those that wait for capacity, the oldest first."""
         statement = (
             select(operations.c.id)
             .where(operations.c.state == OperationState.WAITING.value)
-            .order_by(operations.c.created_at)
-            .limit(limit)
+            .order_by(operations.c.created_at, operations.c.id)
         )
         return list((await self._connection.execute(statement)).scalars())
 
     async def stuck_in_placement(self, before: datetime) -> list[UUID]:
-        """Those whose placement was begun and not followed up, as after a crash in between."""
-        statement = select(operations.c.id).where(
-            operations.c.state == OperationState.RUNNING.value,
-            operations.c.phase == Phase.PLACEMENT.value,
-            operations.c.touched_at < before,
+        """Those whose placement was begun and not followed up, as after a crash in between; the oldest first."""
+        statement = (
+            select(operations.c.id)
+            .where(
+                operations.c.state == OperationState.RUNNING.value,
+                operations.c.phase == Phase.PLACEMENT.value,
+                operations.c.touched_at < before,
+            )
+            .order_by(operations.c.created_at, operations.c.id)
         )
         return list((await self._connection.execute(statement)).scalars())
 
-    async def running_children(self, parent_id: UUID) -> int:
-        """How many parts of an operation have not ended."""
-        unfinished = (OperationState.QUEUED.value, OperationState.WAITING.value, OperationState.RUNNING.value)
+    async def ended_children(self, ids: list[UUID]) -> list[Operation]:
+        """Those of the given operations that have ended."""
+        statement = select(operations).where(operations.c.id.in_(ids), operations.c.ended_at.is_not(None))
+        return [row_to_operation(row) for row in await self._connection.execute(statement)]
+
+    async def unfinished_children(self, ids: list[UUID]) -> list[UUID]:
+        """Those of the given operations that are known and have not ended."""
+        statement = select(operations.c.id).where(operations.c.id.in_(ids), operations.c.ended_at.is_(None))
+        return list((await self._connection.execute(statement)).scalars())
+
+    async def with_children(self) -> list[UUID]:
+        """Those that wait for their parts."""
         statement = select(operations.c.id).where(
-            operations.c.parent_id == parent_id, operations.c.state.in_(unfinished)
+            operations.c.state == OperationState.RUNNING.value, operations.c.phase == Phase.CHILDREN.value
         )
-        return len((await self._connection.execute(statement)).all())
+        return list((await self._connection.execute(statement)).scalars())
+
+    async def routed_to(self, host_id: UUID) -> list[Operation]:
+        """Those whose outcome a host's executor owes."""
+        statement = select(operations).where(
+            operations.c.state == OperationState.RUNNING.value,
+            operations.c.phase == Phase.EXECUTION.value,
+            operations.c.context["routed_to"].astext == str(host_id),
+        )
+        return [row_to_operation(row) for row in await self._connection.execute(statement)]
+
+    async def that_will_use(self, network_id: UUID) -> str | None:
+        """The name of a partition that will have a NIC on a network when the operation at work on it succeeds."""
+        statement = (
+            select(operations.c.target_name)
+            .where(
+                operations.c.state == OperationState.RUNNING.value,
+                operations.c.context.contains({"changes": {"nics": [{"network_id": str(network_id)}]}}),
+            )
+            .limit(1)
+        )
+        found: str | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        return found
+
+    async def count_queued(self, target_id: UUID) -> int:
+        """How many wait for their turn on a target."""
+        statement = select(func.count()).where(
+            operations.c.target_id == target_id, operations.c.state == OperationState.QUEUED.value
+        )
+        return int((await self._connection.execute(statement)).scalar_one())
+
+    async def target_of(self, operation_id: UUID) -> tuple[TargetKind, UUID | None] | None:
+        """What an operation changes, without a lock; it stays the same for the operation's whole life."""
+        statement = select(operations.c.target_kind, operations.c.target_id).where(operations.c.id == operation_id)
+        row = (await self._connection.execute(statement)).one_or_none()
+        return (TargetKind(row.target_kind), row.target_id) if row else None
+
+    async def idle_targets(self) -> list[UUID]:
+        """Targets on which something is queued and nothing is at work, as after a crash in between."""
+        statement = (
+            select(operations.c.target_id)
+            .distinct()
+            .join(resources, resources.c.id == operations.c.target_id)
+            .where(operations.c.state == OperationState.QUEUED.value, resources.c.operation_id.is_(None))
+        )
+        return list((await self._connection.execute(statement)).scalars())

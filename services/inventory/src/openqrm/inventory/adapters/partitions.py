@@ -1,6 +1,6 @@
 """Partitions in PostgreSQL."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,12 +14,13 @@ from openqrm.contracts.ids import is_id
 from openqrm.contracts.partition import CrashPolicy, DiskDefinition, Drift, Firmware
 from openqrm.contracts.resource import ResourceKind
 from openqrm.contracts.states import DesiredState, PartitionState
-from openqrm.inventory.adapters.tables import networks, partitions, resources
-from openqrm.inventory.domain.partition import Network, Nic, Partition
+from openqrm.inventory.adapters.tables import GONE, networks, partitions, resources
+from openqrm.inventory.domain.partition import Network, Nic, Partition, Sighting
 
 _DISKS = TypeAdapter(list[DiskDefinition])
 _DRIFT = TypeAdapter(tuple[Drift, ...])
 _NICS = TypeAdapter(list[Nic])
+_SIGHTINGS = TypeAdapter(dict[UUID, Sighting])
 
 _host = resources.alias("host")
 
@@ -66,6 +67,7 @@ def row_to_partition(row: Row[Any]) -> Partition:
         updated_at=r[resources.c.updated_at],
         crashes=list(r[partitions.c.crashes]),
         seen_at=r[partitions.c.seen_at],
+        sightings=_SIGHTINGS.validate_python(r[partitions.c.sightings]) if r[partitions.c.sightings] else {},
     )
 
 
@@ -100,6 +102,7 @@ def _partition_values(partition: Partition) -> dict[str, Any]:
         "on_crash": partition.on_crash.value,
         "crashes": partition.crashes,
         "seen_at": partition.seen_at,
+        "sightings": _SIGHTINGS.dump_python(partition.sightings, mode="json"),
         "drift": _DRIFT.dump_python(partition.drift, mode="json"),
     }
 
@@ -110,36 +113,37 @@ class Partitions:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def find_id(self, ref: str) -> UUID | None:
-        """The id of the live partition that a reference means."""
-        alive = resources.c.state != PartitionState.DELETED.value
-        which = resources.c.id == UUID(ref) if is_id(ref) else resources.c.name == ref
-        statement = select(resources.c.id).where(resources.c.kind == ResourceKind.PARTITION.value, which, alive)
-        found: UUID | None = (await self._connection.execute(statement)).scalar_one_or_none()
-        return found
+    async def get(self, partition_id: UUID) -> Partition | None:
+        """Read one without a lock."""
+        row = (await self._connection.execute(select_partitions().where(resources.c.id == partition_id))).one_or_none()
+        return row_to_partition(row) if row else None
 
     async def lock(self, partition_id: UUID) -> Partition | None:
         """Read one and keep others from changing it until the transaction ends."""
-        statement = select_partitions().where(resources.c.id == partition_id).with_for_update(of=resources)
-        row = (await self._connection.execute(statement)).one_or_none()
-        return row_to_partition(row) if row else None
+        # Lock, then read: one statement for both would join the newest row with what others were when it began.
+        statement = select(resources.c.id).where(resources.c.id == partition_id).with_for_update(key_share=True)
+        await self._connection.execute(statement)
+        return await self.get(partition_id)
 
     async def lock_ref(self, ref: str) -> Partition:
         """Read and lock by id or name; NotFoundError if there is none."""
-        alive = resources.c.state != PartitionState.DELETED.value
-        which = resources.c.id == UUID(ref) if is_id(ref) else resources.c.name == ref
         statement = (
-            select_partitions()
-            .where(resources.c.kind == ResourceKind.PARTITION.value, which, alive)
-            .with_for_update(of=resources)
+            select(resources.c.id)
+            .where(
+                resources.c.kind == ResourceKind.PARTITION.value,
+                resources.c.id == UUID(ref) if is_id(ref) else resources.c.name == ref,
+                resources.c.state.not_in(GONE),
+            )
+            .with_for_update(key_share=True)
         )
-        row = (await self._connection.execute(statement)).one_or_none()
-        if row is None:
+        partition_id = (await self._connection.execute(statement)).scalar_one_or_none()
+        partition = await self.get(partition_id) if partition_id else None
+        if partition is None:
             raise NotFoundError(
                 f"There is no partition {ref!r}. List the partitions to see which there are.",
                 details={"partition": ref},
             )
-        return row_to_partition(row)
+        return partition
 
     async def add(self, partition: Partition) -> None:
         """Insert a new one. IntegrityError when its id or its name is taken."""
@@ -173,23 +177,38 @@ class Partitions:
             )
         partition.saved_revision = partition.revision
 
-    async def networks_of(self, *network_ids: Iterable[UUID]) -> dict[UUID, Network]:
-        """The networks with the given ids."""
-        wanted = {network_id for ids in network_ids for network_id in ids}
+    async def networks_of(self, network_ids: Iterable[UUID]) -> dict[UUID, Network]:
+        """The networks with the given ids; those that are gone are left out."""
+        wanted = set(network_ids)
         if not wanted:
             return {}
         rows = await self._connection.execute(select(networks).where(networks.c.id.in_(wanted)))
         return {row.id: row_to_network(row) for row in rows}
 
-    async def ids_on(self, host_id: UUID) -> list[UUID]:
-        """The live partitions placed on a host."""
+    async def on_host(self, host_id: UUID) -> list[Partition]:
+        """The live partitions placed on a host, by id, without a lock."""
+        statement = select_partitions().where(
+            partitions.c.host_id == host_id, resources.c.state != PartitionState.DELETED.value
+        )
+        rows = await self._connection.execute(statement.order_by(resources.c.id))
+        return [row_to_partition(row) for row in rows]
+
+    async def ids_moving_to(self, host_id: UUID) -> list[UUID]:
+        """The live partitions that are on their way to a host, by id."""
         statement = (
             select(partitions.c.id)
             .join(resources, resources.c.id == partitions.c.id)
-            .where(partitions.c.host_id == host_id, resources.c.state != PartitionState.DELETED.value)
+            .where(partitions.c.target_host_id == host_id, resources.c.state != PartitionState.DELETED.value)
             .order_by(partitions.c.id)
         )
         return list((await self._connection.execute(statement)).scalars())
+
+    async def with_ids(self, ids: Collection[UUID]) -> list[Partition]:
+        """The partitions with the given ids, deleted ones included, without a lock."""
+        if not ids:
+            return []
+        rows = await self._connection.execute(select_partitions().where(resources.c.id.in_(ids)))
+        return [row_to_partition(row) for row in rows]
 
 
 def row_to_network(row: Row[Any]) -> Network:

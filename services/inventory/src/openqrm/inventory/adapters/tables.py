@@ -35,6 +35,9 @@ outbox = outbox_table(metadata)
 inbox = inbox_table(metadata)
 events = events_table(metadata)
 
+GONE = ("deleted", "removed")
+"""States of what exists no more, and is kept to be looked up by its id."""
+
 _GONE = "state NOT IN ('deleted', 'removed')"
 
 resources = Table(
@@ -57,6 +60,7 @@ resources = Table(
     Index("ix_resources_kind_name_id", "kind", "name", "id", postgresql_where=text(_GONE)),
     Index("ix_resources_kind_created_at_id", "kind", "created_at", "id", postgresql_where=text(_GONE)),
     Index("ix_resources_kind_state_id", "kind", "state", "id"),
+    Index("ix_resources_kind_state_name_id", "kind", "state", "name", "id"),
     Index("ix_resources_kind_memory_mib_id", "kind", "memory_mib", "id", postgresql_where=text(_GONE)),
     Index("ix_resources_kind_cpus_id", "kind", "cpus", "id", postgresql_where=text(_GONE)),
     Index("ix_resources_kind_technology_name_id", "kind", "technology", "name", "id"),
@@ -80,6 +84,7 @@ hosts = Table(
     Column("partitions", Integer, nullable=False, server_default="0"),
     Column("last_seen_at", DateTime(timezone=True)),
     CheckConstraint("cpus_reserved >= 0 AND memory_reserved_mib >= 0 AND partitions >= 0", name="reserved"),
+    Index("ix_hosts_uri", text("(connection ->> 'uri')")),
 )
 """The host role of a resource: it carries partitions of one technology."""
 
@@ -90,7 +95,7 @@ partitions = Table(
     Column("desired_state", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("host_id", UUID(as_uuid=True), ForeignKey("hosts.id"), index=True),
-    Column("target_host_id", UUID(as_uuid=True), ForeignKey("hosts.id")),
+    Column("target_host_id", UUID(as_uuid=True), ForeignKey("hosts.id"), index=True),
     Column("memory_max_mib", Integer, nullable=False),
     Column("vcpus_max", Integer, nullable=False),
     Column("cpu_pins", JSONB, nullable=False, server_default="{}"),
@@ -103,6 +108,7 @@ partitions = Table(
     Column("crashes", JSONB, nullable=False, server_default="[]", comment="Times of the last crashes, ISO 8601"),
     Column("drift", JSONB, nullable=False, server_default="[]"),
     Column("seen_at", DateTime(timezone=True), comment="By its executor's clock: older observations are ignored"),
+    Column("sightings", JSONB, nullable=False, server_default="{}", comment="By host: seen, and not yet judged"),
     Index("ix_partitions_nics", "nics", postgresql_using="gin", postgresql_ops={"nics": "jsonb_path_ops"}),
 )
 """The partition part of a resource."""
@@ -114,6 +120,7 @@ strangers = Table(
     Column("partition_id", UUID(as_uuid=True), primary_key=True),
     Column("observed", JSONB, nullable=False),
     Column("first_seen_at", DateTime(timezone=True), nullable=False),
+    Index("ix_strangers_partition_id", "partition_id"),
 )
 """Partitions seen on hosts that inventory did not make."""
 
@@ -248,9 +255,10 @@ operations = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("touched_at", DateTime(timezone=True), nullable=False),
     Column("ended_at", DateTime(timezone=True)),
-    Index("ix_operations_target_id_id", "target_id", "id"),
-    Index("ix_operations_state_id", "state", "id"),
-    Index("ix_operations_verb_id", "verb", "id"),
+    Index("ix_operations_created_at_id", "created_at", "id"),
+    Index("ix_operations_target_id_created_at_id", "target_id", "created_at", "id"),
+    Index("ix_operations_state_created_at_id", "state", "created_at", "id"),
+    Index("ix_operations_verb_created_at_id", "verb", "created_at", "id"),
     Index("ix_operations_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
     Index(
         "ix_operations_unfinished",
@@ -265,4 +273,5 @@ dead_letters = Table(
     Column("id", UUID(as_uuid=True), primary_key=True),
     Column("letter", JSONB, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Index("ix_dead_letters_created_at_id", "created_at", "id"),
 )

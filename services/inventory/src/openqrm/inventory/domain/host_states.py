@@ -26,28 +26,30 @@ TRANSITIONS: tuple[Transition, ...] = (
     # Installs and configures; not while partitions could be disturbed, so from ready only through maintenance.
     _row("prepare", S.ENROLLED, S.MAINTENANCE, S.UNREACHABLE, during=S.PREPARING, after=S.READY),
     # Takes no more partitions; with evacuation it is draining until it is empty.
-    _row("maintain", S.READY, S.DRAINING, S.UNREACHABLE, after=S.MAINTENANCE),
+    _row("maintain", S.READY, S.DRAINING, after=S.MAINTENANCE),
+    # Remembered: it is in maintenance when it answers again, and takes nothing by surprise.
+    _row("maintain", S.UNREACHABLE),
     # Back to work. One that was never reached is reached first.
     _row("activate", S.ENROLLED, S.MAINTENANCE, S.DRAINING, after=S.READY),
+    # Remembered: it takes partitions when it answers again.
+    _row("activate", S.UNREACHABLE),
     # Words about it, and how it is reached.
     _row("change", S.ENROLLED, S.READY, S.MAINTENANCE, S.DRAINING, S.UNREACHABLE, S.FAILED, S.RETURNING),
     # Forgotten.
     _row("remove", S.ENROLLED, S.READY, S.MAINTENANCE, S.UNREACHABLE, S.FAILED, after=S.REMOVED),
 )
 
-_BY_VERB = {transition.verb: transition for transition in TRANSITIONS}
-
 
 def allowed_verbs(state: HostState) -> tuple[str, ...]:
     """The verbs that a host in this state takes."""
-    return tuple(t.verb for t in TRANSITIONS if state in t.sources)
+    return tuple(dict.fromkeys(t.verb for t in TRANSITIONS if state in t.sources))
 
 
 def transition_for(verb: str, state: HostState, name: str) -> Transition:
     """The transition of a verb; WrongStateError, naming the state and what is allowed, if there is none."""
-    transition = _BY_VERB[verb]
-    if state in transition.sources:
-        return transition
+    for transition in TRANSITIONS:
+        if transition.verb == verb and state in transition.sources:
+            return transition
     allowed = allowed_verbs(state)
     raise WrongStateError(
         f"The host {name!r} is {state}, so this is not the time to {verb} it. "

@@ -48,7 +48,8 @@ class Context(BaseModel):
     macs_taken: list[str] = Field(default_factory=list, description="To release when it fails")
     macs_given_up: list[str] = Field(default_factory=list, description="To release when it succeeds")
     routed_to: UUID | None = Field(default=None, description="The host whose executor has it")
-    children_failed: list[str] = Field(default_factory=list)
+    routed_verb: str | None = Field(default=None, description="What that executor was told last, as partition.stop")
+    children: list[UUID] = Field(default_factory=list, description="The operations that are its parts")
 
 
 CANCELLABLE_WHILE_EXECUTING = frozenset({"partition.migrate"})
@@ -93,7 +94,7 @@ class Operation:
             return False
         if self.state in (OperationState.QUEUED, OperationState.WAITING):
             return True
-        return self.phase is Phase.PLACEMENT or self.verb in CANCELLABLE_WHILE_EXECUTING
+        return self.phase in (Phase.PLACEMENT, Phase.CHILDREN) or self.verb in CANCELLABLE_WHILE_EXECUTING
 
     def view(self) -> OperationView:
         """The operation as others see it."""

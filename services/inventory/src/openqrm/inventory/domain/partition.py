@@ -4,18 +4,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict
+
 from openqrm.contracts.ids import new_id
 from openqrm.contracts.partition import (
+    BlockDisk,
     CrashPolicy,
     DiskBus,
     DiskDefinition,
     DiskView,
     Drift,
+    FileDisk,
     Firmware,
     ImageDisk,
     NetworkDisk,
     NicDefinition,
     NicView,
+    ObservedPartition,
     PartitionDefinition,
     PartitionView,
 )
@@ -47,6 +52,16 @@ class Network:
     def bridge_on(self, host_id: UUID | None) -> str:
         """The bridge that carries the network on a host."""
         return self.host_bridges.get(host_id, self.bridge) if host_id else self.bridge
+
+
+class Sighting(BaseModel):
+    """What an executor saw of a partition on one host."""
+
+    model_config = ConfigDict(frozen=True)
+
+    observed: ObservedPartition | None
+    reason: str
+    at: datetime
 
 
 @dataclass
@@ -81,7 +96,10 @@ class Partition:
     updated_at: datetime
     crashes: list[str] = field(default_factory=list)
     seen_at: datetime | None = None
-    """When its executor last reported it, by the executor's clock; older observations are ignored."""
+    """When its executor last reported it; older observations are ignored."""
+    sightings: dict[UUID, Sighting] = field(default_factory=dict)
+    """By host: what was seen of it while that could not be judged: an operation is at work on it, or its migration
+    broke off and it is not known which of two hosts has it."""
     saved_revision: int = 0
     """The revision in the database; raised in memory with every event."""
 
@@ -118,6 +136,11 @@ class Partition:
         """MiB that its own disks can take from the storage of its host."""
         return sum(volume_mib(disk) for disk in self.disks)
 
+    @property
+    def leaves_disks_behind(self) -> bool:
+        """Whether a move takes hosts that share their storage: it has disks that lie there and were not made by us."""
+        return any(isinstance(d.source, FileDisk | BlockDisk) and not d.source.shared for d in self.disks)
+
     def view(self, networks: dict[UUID, Network]) -> PartitionView:
         """The partition as others see it; secrets left out."""
         return PartitionView(
@@ -141,7 +164,8 @@ class Partition:
                 NicView(
                     id=nic.id,
                     network_id=nic.network_id,
-                    network_name=networks[nic.network_id].name,
+                    # The network of a deleted partition may be gone.
+                    network_name=networks[nic.network_id].name if nic.network_id in networks else "(deleted)",
                     mac=nic.mac,
                     model=nic.model,
                 )

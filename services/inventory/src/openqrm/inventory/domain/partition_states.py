@@ -59,8 +59,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     _row("map_nic", *_AT_REST, *_IN_MEMORY),
     _row("attach_disk", *_AT_REST, *_IN_MEMORY),
     _row("detach_disk", *_AT_REST, *_IN_MEMORY),
-    # Words about it, in any state.
-    _row("change", *S),
+    # Words about it, in any state but the last.
+    _row("change", *(state for state in S if state is not S.DELETED)),
     # Gone for good; a running one must be stopped first.
     _row("delete", *_AT_REST, S.MISSING, during=S.DELETING, after=S.DELETED, desired=DesiredState.DELETED),
 )

@@ -1,15 +1,15 @@
 """How a partition comes to be: checked, placed, made on its host, and undone when that fails."""
 
-from uuid import UUID
-
 from openqrm.contracts.errors import FieldProblem, InvalidError
 from openqrm.contracts.execution import ExecuteCreatePartition
 from openqrm.contracts.operation import OperationProgressed, TargetKind
 from openqrm.contracts.partition import CreatePartition, PartitionChanged
 from openqrm.contracts.states import DesiredState, OperationState, PartitionState
 from openqrm.inventory import engine
-from openqrm.inventory.domain.operation import Operation, Phase, Reservation
+from openqrm.inventory.domain.host import Host
+from openqrm.inventory.domain.operation import Operation, Phase
 from openqrm.inventory.domain.partition import Nic, Partition, new_nic
+from openqrm.inventory.flows.reconciling import held_on
 from openqrm.inventory.handlers.resolving import check_disk, define_disk, find_network, manifest_of
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
@@ -114,13 +114,15 @@ async def _allocate(
     return mac
 
 
-async def placed(tx: Transaction, operation: Operation, host_id: UUID, command: CreatePartition) -> bool:
+async def placed(
+    tx: Transaction,
+    operation: Operation,
+    partition: Partition,
+    host: Host,
+    command: CreatePartition,
+) -> bool:
     """Reserve on the chosen host and send the partition there; False when the capacity is gone."""
-    partition = await tx.partitions.lock(command.partition_id)
-    host = await tx.hosts.get(host_id)
-    if partition is None or host is None:
-        return False
-    wanted = Reservation(host_id=host_id, memory_mib=partition.memory_mib, cpus=partition.vcpus, partitions=1)
+    wanted = held_on(partition, host.id)
     if not await tx.hosts.reserve(wanted):
         return False
     operation.context.taken = [wanted]

@@ -1,9 +1,18 @@
 """How an operation on a host begins, is carried out and ends."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from openqrm.contracts.errors import ConflictError, PermanentError, Problem, ProblemCode
+from openqrm.contracts.errors import (
+    ConflictError,
+    DuplicateError,
+    FieldProblem,
+    InvalidError,
+    PermanentError,
+    Problem,
+    ProblemCode,
+)
 from openqrm.contracts.execution import (
     ExecuteEnrolHost,
     ExecutePrepareHost,
@@ -18,6 +27,7 @@ from openqrm.contracts.host import (
     HostActivated,
     HostChanged,
     HostCommand,
+    HostConnection,
     HostEnrolled,
     HostMaintained,
     HostPrepared,
@@ -27,14 +37,15 @@ from openqrm.contracts.host import (
     RemoveHost,
 )
 from openqrm.contracts.operation import OperationProgressed, TargetKind
-from openqrm.contracts.partition import PartitionDeleted
+from openqrm.contracts.partition import CreatePartition, PartitionChanged, PartitionDeleted
 from openqrm.contracts.states import DesiredState, HostState, PartitionState
 from openqrm.inventory import engine
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.host_states import transition_for
-from openqrm.inventory.domain.operation import Operation
-from openqrm.inventory.flows import evacuation
-from openqrm.inventory.handlers.partition import held
+from openqrm.inventory.domain.operation import Operation, Reservation
+from openqrm.inventory.domain.partition import Partition
+from openqrm.inventory.flows import evacuation, partitions, strangers
+from openqrm.inventory.flows.reconciling import held_on
 from openqrm.inventory.handlers.resolving import manifest_of
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
@@ -45,14 +56,7 @@ async def enrol_host(inventory: Inventory, command: EnrolHost) -> None:
 
     async def use_case(tx: Transaction, operation: Operation) -> None:
         operation.target_id = command.host_id
-        manifest = await manifest_of(tx, command.technology)
-        scheme = command.connection.uri.split("://")[0]
-        if manifest and scheme not in manifest.uri_schemes:
-            raise ConflictError(
-                f"{manifest.title} hosts are not reached by {scheme}://. Use one of {', '.join(manifest.uri_schemes)}.",
-                code=ProblemCode.INVALID,
-                details={"schemes": list(manifest.uri_schemes)},
-            )
+        await _check_connection(tx, command.technology, command.connection)
         now = inventory.clock.now()
         host = Host(
             id=command.host_id,
@@ -82,6 +86,23 @@ async def enrol_host(inventory: Inventory, command: EnrolHost) -> None:
         await tx.hosts.save(host, tx.now)
 
     await engine.submit(inventory, command, TargetKind.HOST, command.name, use_case)
+
+
+async def _check_connection(tx: Transaction, technology: str, connection: HostConnection) -> None:
+    manifest = await manifest_of(tx, technology)
+    scheme = connection.uri.split("://")[0]
+    if manifest and scheme not in manifest.uri_schemes:
+        raise InvalidError(
+            f"{manifest.title} hosts are not reached by {scheme}://. Use one of {', '.join(manifest.uri_schemes)}.",
+            fields=(FieldProblem(field="connection.uri", message=f"unknown scheme {scheme}"),),
+            details={"schemes": list(manifest.uri_schemes)},
+        )
+    if other := await tx.hosts.has_uri(technology, connection.uri):
+        raise DuplicateError(
+            f"{connection.uri} is the address of the host {other!r} already. As two hosts, its capacity would count "
+            "twice. Change or remove that one.",
+            details={"host": other},
+        )
 
 
 async def submit(inventory: Inventory, command: HostCommand) -> None:
@@ -136,6 +157,14 @@ async def maintain_host(
     _inventory: Inventory, tx: Transaction, operation: Operation, host: Host, command: MaintainHost
 ) -> None:
     """Take no more partitions; move those away that are there, if asked."""
+    if host.state is HostState.UNREACHABLE:
+        if command.evacuate:
+            raise ConflictError(
+                f"The host {host.name!r} does not answer ({host.state_reason}), so nothing can be moved away from it. "
+                "Bring it back first, or maintain it without evacuation."
+            )
+        _remember(tx, operation, host, HostState.MAINTENANCE)
+        return
     if command.evacuate and await evacuation.begin(tx, operation, host):
         host.operation_id = operation.id
         host.state, host.usual_state, host.state_reason = HostState.DRAINING, HostState.MAINTENANCE, "for maintenance"
@@ -146,10 +175,19 @@ async def maintain_host(
     engine.succeed_at_once(tx, operation)
 
 
+def _remember(tx: Transaction, operation: Operation, host: Host, state: HostState) -> None:
+    host.usual_state = state
+    tx.tell_host(HostChanged, host, operation.id, f"will be {state} when it answers again")
+    engine.succeed_at_once(tx, operation)
+
+
 async def activate_host(
-    _inventory: Inventory, tx: Transaction, operation: Operation, host: Host, _command: ActivateHost
+    inventory: Inventory, tx: Transaction, operation: Operation, host: Host, _command: ActivateHost
 ) -> None:
     """Take partitions again; a host that was never reached is reached first."""
+    if host.state is HostState.UNREACHABLE:
+        _remember(tx, operation, host, HostState.READY)
+        return
     if host.facts is None or host.state is HostState.ENROLLED:
         host.state, host.operation_id = HostState.ENROLLING, operation.id
         _route(tx, operation, host, ExecuteEnrolHost, "is being reached")
@@ -158,53 +196,87 @@ async def activate_host(
     host.settle(HostState.READY)
     tx.tell_host(HostActivated, host, operation.id)
     engine.succeed_at_once(tx, operation)
+    inventory.retry_waiting_after(tx)
 
 
 async def change_host(
-    _inventory: Inventory, tx: Transaction, operation: Operation, host: Host, command: ChangeHost
+    inventory: Inventory, tx: Transaction, operation: Operation, host: Host, command: ChangeHost
 ) -> None:
     """Change what needs no work on the host itself; a new connection is used from now on."""
+    if command.connection and command.connection.uri != host.connection.uri:
+        await _check_connection(tx, host.technology, command.connection)
     for field in ("name", "tags", "connection", "cpu_overcommit", "memory_overcommit", "memory_reserve_mib"):
         value = getattr(command, field)
         if value is not None:
             setattr(host, field, value)
     tx.tell_host(HostChanged, host, operation.id, "change")
     engine.succeed_at_once(tx, operation)
+    inventory.retry_waiting_after(tx)
 
 
 async def remove_host(
     inventory: Inventory, tx: Transaction, operation: Operation, host: Host, command: RemoveHost
 ) -> None:
     """Forget it, if it is empty; by force, with everything that inventory knows to be on it."""
-    ids = await tx.partitions.ids_on(host.id)
-    if ids and not command.force:
+    here = {partition.id for partition in await tx.partitions.on_host(host.id)}
+    coming = await tx.partitions.ids_moving_to(host.id)
+    if (here or coming) and not command.force:
         raise ConflictError(
-            f"The host {host.name!r} carries {len(ids)} partitions. Move or delete them first, or use force to forget "
-            "them with it.",
-            details={"partitions": len(ids)},
+            f"The host {host.name!r} carries {len(here)} partitions, and {len(coming)} are being moved to it. Move or "
+            "delete them first, or use force to forget those that it carries.",
+            details={"partitions": len(here), "coming": len(coming)},
         )
-    for partition_id in ids:
-        partition = await tx.partitions.lock(partition_id)
+    affected = [await tx.partitions.lock(partition_id) for partition_id in sorted({*here, *coming})]
+    freed: list[Reservation] = []
+    macs: list[str] = []
+    why = Problem(code=ProblemCode.HOST_FAILED, message=f"The host {host.name!r} was removed by force.")
+    for partition in affected:
         if partition is None:
             continue
-        if partition.operation_id and (active := await tx.operations.lock(partition.operation_id)):
-            await engine.end(
-                tx,
-                active,
-                Problem(code=ProblemCode.HOST_FAILED, message=f"The host {host.name!r} was removed by force."),
-            )
-        await tx.hosts.give_back(held(partition))
-        for nic in partition.nics:
-            await tx.macs.release(nic.mac, inventory.settings.mac_quarantine_seconds)
-        partition.state, partition.desired_state = PartitionState.DELETED, DesiredState.DELETED
-        partition.host_id = partition.host_name = partition.operation_id = None
-        await tx.tell_partition(PartitionDeleted, partition, operation.id, f"forgotten with its host {host.name}")
-        await tx.partitions.save(partition, tx.now)
+        working = await tx.operations.lock(partition.operation_id) if partition.operation_id else None
+        if working is not None:
+            await engine.end(tx, working, why)
+            evacuation.look_after(inventory, tx, working)
+            freed += working.context.taken
+            macs += working.context.macs_taken
+        elif partition.target_host_id is not None:
+            freed.append(held_on(partition, partition.target_host_id))
+        if partition.id in here:
+            if working is None or working.verb != CreatePartition.subject:
+                freed.append(held_on(partition, host.id))
+            macs += [nic.mac for nic in partition.nics]
+        await _forget(inventory, tx, operation, host, partition)
+    if host.operation_id and (working := await tx.operations.lock(host.operation_id)):
+        await engine.end(tx, working, why)
+    for reservation in sorted(freed, key=lambda reservation: reservation.host_id):
+        await tx.hosts.give_back(reservation)
+    for mac in sorted(set(macs)):
+        await tx.macs.release(mac, inventory.settings.mac_quarantine_seconds)
     host.operation_id = None
     host.settle(HostState.REMOVED)
     tx.tell_host(HostRemoved, host, operation.id)
-    await tx.macs.set_foreign(host.id, host.technology, set())
+    await strangers.keep_only(tx, host.id, set())
+    await strangers.respect_addresses(inventory, tx, host)
     engine.succeed_at_once(tx, operation)
+    inventory.retry_waiting_after(tx)
+    tx.after_commit.append(partial(inventory.purge, host.technology, host.id))
+
+
+async def _forget(
+    inventory: Inventory, tx: Transaction, operation: Operation, host: Host, partition: Partition
+) -> None:
+    """A partition that was on the removed host is gone; one that was moving there is where it came from, perhaps."""
+    partition.operation_id = partition.target_host_id = None
+    partition.sightings = {}
+    if partition.host_id == host.id:
+        partition.state, partition.desired_state = PartitionState.DELETED, DesiredState.DELETED
+        partition.host_id = partition.host_name = None
+        await tx.tell_partition(PartitionDeleted, partition, operation.id, f"forgotten with its host {host.name}")
+    else:
+        partition.state = PartitionState.UNKNOWN
+        await tx.tell_partition(PartitionChanged, partition, operation.id, f"was on its way to {host.name}")
+    await tx.partitions.save(partition, tx.now)
+    tx.after_commit.append(partial(partitions.begin_next, inventory, partition.id))
 
 
 _PLANS: dict[type[HostCommand], Callable[[Inventory, Transaction, Operation, Host, Any], Awaitable[None]]] = {
@@ -249,7 +321,12 @@ async def failed(tx: Transaction, operation: Operation, host: Host, outcome: Exe
         await _not_ready(tx, operation, host, outcome.error.message, outcome.error)
         return
     host.operation_id = None
-    host.settle(HostState.ENROLLED, outcome.error.message)
+    if operation.context.state_before == HostState.UNREACHABLE:
+        host.state, host.state_reason = HostState.UNREACHABLE, outcome.error.message
+    else:
+        # What was in maintenance stays there: it may carry partitions.
+        before = operation.context.state_before == HostState.MAINTENANCE
+        host.settle(HostState.MAINTENANCE if before else HostState.ENROLLED, outcome.error.message)
     tx.tell_host(HostChanged, host, operation.id, outcome.error.message)
     await tx.hosts.save(host, tx.now)
     await engine.end(tx, operation, outcome.error)
@@ -274,3 +351,18 @@ async def _not_ready(
         )
         await engine.end(tx, operation, problem)
     await tx.hosts.save(host, tx.now)
+
+
+# ------------------------------------------------------------------------------------------------ away
+
+
+async def doubt_partitions(tx: Transaction, host: Host) -> None:
+    """The host does not answer: nobody knows what its running partitions do."""
+    for known in await tx.partitions.on_host(host.id):
+        if known.state not in (PartitionState.RUNNING, PartitionState.PAUSED) or known.operation_id is not None:
+            continue
+        partition = await tx.partitions.lock(known.id)
+        if partition and partition.operation_id is None and partition.host_id == host.id:
+            partition.state = PartitionState.UNKNOWN
+            await tx.tell_partition(PartitionChanged, partition, reason=f"{host.name} does not answer")
+            await tx.partitions.save(partition, tx.now)

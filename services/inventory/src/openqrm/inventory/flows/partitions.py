@@ -1,11 +1,19 @@
 """How an operation on a partition begins, is carried out and ends."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from openqrm.contracts.errors import OpenQrmError, PermanentError, Problem, ProblemCode
+from openqrm.contracts.errors import (
+    OpenQrmError,
+    PermanentError,
+    Problem,
+    ProblemCode,
+    TemporaryError,
+    WrongStateError,
+)
 from openqrm.contracts.execution import (
     ExecuteDeletePartition,
     ExecutionFailed,
@@ -16,6 +24,7 @@ from openqrm.contracts.message import message_for
 from openqrm.contracts.operation import OperationProgressed, TargetKind
 from openqrm.contracts.partition import (
     AdoptPartition,
+    ChangePartition,
     CreatePartition,
     DeletePartition,
     DiskAttached,
@@ -27,7 +36,6 @@ from openqrm.contracts.partition import (
     NicMapped,
     PartitionChanged,
     PartitionCommand,
-    PartitionCrashed,
     PartitionCreated,
     PartitionDeleted,
     PartitionEvent,
@@ -39,6 +47,7 @@ from openqrm.contracts.partition import (
     PartitionStarted,
     PartitionStopped,
     PartitionUnpaused,
+    PartitionVanished,
 )
 from openqrm.contracts.states import (
     DesiredState,
@@ -51,6 +60,7 @@ from openqrm.inventory.domain.operation import Operation, Phase
 from openqrm.inventory.domain.partition import Nic, Partition
 from openqrm.inventory.domain.partition_states import transition_for
 from openqrm.inventory.flows import evacuation
+from openqrm.inventory.flows.reconciling import SEEN, after_operation, arrive, note_drift
 from openqrm.inventory.handlers.partition import PLANS, Turn
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
@@ -75,13 +85,11 @@ DONE_EVENTS: dict[str, type[PartitionEvent]] = {
     "partition.adopt": PartitionChanged,
 }
 
-SEEN: dict[ObservedState, PartitionState] = {
-    ObservedState.RUNNING: PartitionState.RUNNING,
-    ObservedState.PAUSED: PartitionState.PAUSED,
-    ObservedState.STOPPED: PartitionState.STOPPED,
-    ObservedState.CRASHED: PartitionState.CRASHED,
-}
-"""What an observed state means for a partition that no operation is at work on."""
+_ENDS_IT = frozenset({"partition.stop", "partition.shutdown", "partition.delete"})
+"""Verbs after which a stopped partition is no crash, even if they failed."""
+
+_REFUSED = frozenset({ProblemCode.STALE_EPOCH, ProblemCode.UNSUPPORTED, ProblemCode.INVALID})
+"""Errors that come before anything was done."""
 
 _DISKS = TypeAdapter(list[DiskDefinition])
 _NICS = TypeAdapter(list[Nic])
@@ -108,6 +116,7 @@ async def submit(inventory: Inventory, command: PartitionCommand) -> None:
     """Take a command on an existing partition: begin it, or queue it behind the one that is at work."""
 
     async def use_case(tx: Transaction, operation: Operation) -> None:
+        operation.parent_id = evacuation.parent_of(command.requested_by)
         partition = await tx.partitions.lock_ref(command.partition)
         operation.target_id, operation.target_name = partition.id, partition.name
         if command.expected_revision is not None and command.expected_revision != partition.revision:
@@ -118,11 +127,14 @@ async def submit(inventory: Inventory, command: PartitionCommand) -> None:
                 details={"revision": partition.revision},
             )
         if partition.operation_id is not None:
-            engine.queue(operation, behind=partition.operation_id)
+            await engine.queue(tx, operation, behind=partition.operation_id)
         else:
             await _begin(inventory, tx, operation, partition, command)
 
-    await engine.submit(inventory, command, TargetKind.PARTITION, command.partition, use_case, evacuation.child_ended)
+    async def on_rejected(tx: Transaction, operation: Operation) -> None:
+        evacuation.look_after(inventory, tx, operation)
+
+    await engine.submit(inventory, command, TargetKind.PARTITION, command.partition, use_case, on_rejected)
 
 
 async def _begin(
@@ -130,6 +142,14 @@ async def _begin(
 ) -> None:
     forced = isinstance(command, DeletePartition) and command.force
     transition = transition_for(_verb(operation), partition.state, partition.name, forced)
+    if partition.target_host_id is not None and not isinstance(command, ChangePartition):
+        target = await tx.hosts.get(partition.target_host_id)
+        raise WrongStateError(
+            f"The migration of {partition.name!r} broke off, and it is not known yet whether {partition.host_name} or "
+            f"{target.name if target else partition.target_host_id} has it. Both hosts must answer first. If one of "
+            "them is gone for good, remove that host by force.",
+            details={"state": partition.state.value, "allowed": ["change"]},
+        )
     operation.context.state_before = partition.state.value
     networks = await tx.networks_of(partition)
     routed = await PLANS[type(command)](Turn(tx, operation, partition, networks), command)
@@ -149,6 +169,7 @@ async def _begin(
     else:
         if transition.after is not None:
             partition.state = transition.after
+            partition.desired_state = transition.desired or partition.desired_state
         await tx.tell_partition(DONE_EVENTS[operation.verb], partition, operation.id)
         engine.succeed_at_once(tx, operation)
         await engine.give_back(inventory, tx, operation)
@@ -156,9 +177,9 @@ async def _begin(
 
 
 async def begin_next(inventory: Inventory, partition_id: UUID) -> None:
-    """Begin what is queued on a partition, if nothing is at work on it."""
+    """Begin what is queued on a partition, if nothing is at work on it. Harmless when repeated."""
     while True:
-        refused: tuple[UUID, PermanentError] | None = None
+        chosen: UUID | None = None
         try:
             async with inventory.transaction() as tx:
                 partition = await tx.partitions.lock(partition_id)
@@ -167,34 +188,57 @@ async def begin_next(inventory: Inventory, partition_id: UUID) -> None:
                 operation = await tx.operations.lock_next(partition_id)
                 if operation is None:
                     return
-                refused_id = operation.id
+                chosen = operation.id
                 with inventory.tracing.span("begin queued operation", carrier=carrier(operation)):
                     await _begin(inventory, tx, operation, partition, command_of(operation))
                     if operation.is_ended:
                         await engine.end(tx, operation, None, operation.result)
+                        evacuation.look_after(inventory, tx, operation)
                     else:
                         tx.tell_operation(OperationProgressed, operation)
                         await tx.operations.save(operation, tx.now)
-        except PermanentError as error:
-            refused = (refused_id, error)
-        if refused:
-            async with inventory.transaction() as tx:
-                operation = await tx.operations.lock(refused[0])
-                if operation and operation.state is OperationState.QUEUED:
-                    await engine.end(tx, operation, refused[1])
-                    await evacuation.child_ended(tx, operation)
+        except TemporaryError:
+            raise
+        except Exception as error:
+            if chosen is None:
+                raise
+            await give_up(inventory, chosen, as_permanent(inventory, error))
+
+
+def as_permanent(inventory: Inventory, error: Exception) -> OpenQrmError:
+    """The error with which an operation ends that nobody would repeat: an unexpected one is logged and named."""
+    if isinstance(error, OpenQrmError):
+        return error
+    inventory.log.error("an operation failed unexpectedly", exc_info=error)
+    return PermanentError(
+        f"An unexpected {type(error).__name__} occurred; inventory's log has the details. Ask for it again once the "
+        "cause is mended.",
+        code=ProblemCode.INTERNAL,
+    )
 
 
 def carrier(operation: Operation) -> dict[str, str]:
+    """The trace that an operation belongs to."""
     return {"traceparent": operation.trace_parent} if operation.trace_parent else {}
 
 
-# ------------------------------------------------------------------------------------------------ outcome
+# ------------------------------------------------------------------------------------------------ not carried out
 
 
-async def not_placed(inventory: Inventory, tx: Transaction, operation: Operation, error: OpenQrmError) -> None:
-    """End an operation that was not carried out, and put its partition back to what it was."""
-    partition = await tx.partitions.lock(operation.target_id) if operation.target_id else None
+async def give_up(inventory: Inventory, operation_id: UUID, error: OpenQrmError) -> None:
+    """End an operation that was not carried out. Nothing happens if by now it was, or has ended."""
+    async with inventory.transaction() as tx:
+        known = await tx.operations.target_of(operation_id)
+        partition = await tx.partitions.lock(known[1]) if known and known[1] else None
+        operation = await tx.operations.lock(operation_id)
+        if operation is not None and operation.phase in (Phase.TURN, Phase.PLACEMENT):
+            await call_off(inventory, tx, operation, partition, error)
+
+
+async def call_off(
+    inventory: Inventory, tx: Transaction, operation: Operation, partition: Partition | None, error: OpenQrmError
+) -> None:
+    """End a locked operation that is queued or in placement; put its partition back to what it was."""
     await engine.end(tx, operation, error)
     if partition is not None and partition.operation_id == operation.id:
         partition.operation_id = None
@@ -205,9 +249,13 @@ async def not_placed(inventory: Inventory, tx: Transaction, operation: Operation
         else:
             partition.state = PartitionState(operation.context.state_before or PartitionState.UNKNOWN)
             await tx.tell_partition(PartitionChanged, partition, operation.id, "it was not moved")
+            await after_operation(inventory, tx, partition, None, operation.created_at)
         await tx.partitions.save(partition, tx.now)
-        tx.after_commit.append(lambda: begin_next(inventory, partition.id))
-    await evacuation.child_ended(tx, operation)
+        tx.after_commit.append(partial(begin_next, inventory, partition.id))
+    evacuation.look_after(inventory, tx, operation)
+
+
+# ------------------------------------------------------------------------------------------------ outcome
 
 
 async def succeeded(
@@ -216,6 +264,7 @@ async def succeeded(
     """The executor did it."""
     if operation.context.changes.pop("then_delete", False):
         # The first half of a forced delete: it is stopped now, and can be removed.
+        operation.context.state_before = PartitionState.STOPPED.value
         routed = ExecuteDeletePartition(
             operation_id=operation.id,
             host_id=outcome.host_id,
@@ -223,6 +272,7 @@ async def succeeded(
             partition=partition.definition(await tx.networks_of(partition)),
         )
         engine.route(tx, operation, routed, "is being removed")
+        tx.tell_operation(OperationProgressed, operation)
         await tx.operations.save(operation, tx.now)
         return
     _apply(partition, operation.context.changes)
@@ -234,16 +284,19 @@ async def succeeded(
     elif operation.verb == AdoptPartition.subject:
         partition.state = before
     else:
-        forced = bool(operation.command.get("force"))
-        transition = transition_for(_verb(operation), before, partition.name, forced)
+        transition = transition_for(_verb(operation), before, partition.name, bool(operation.command.get("force")))
         partition.state = transition.after or before
         partition.desired_state = transition.desired or partition.desired_state
     if operation.verb == MigratePartition.subject and partition.target_host_id is not None:
-        await _arrived(tx, partition)
+        await arrive(tx, partition)
     if operation.verb == DeletePartition.subject:
         partition.host_id = partition.host_name = None
+        partition.drift = ()
+    elif outcome.observed is not None:
+        await note_drift(tx, partition, outcome.observed)
+    ended_at = min(outcome.ended_at, tx.now)
     partition.operation_id = None
-    partition.seen_at = outcome.ended_at
+    partition.seen_at = ended_at
     await engine.end(tx, operation, None, outcome.result)
     await engine.give_back(inventory, tx, operation)
     if operation.verb == CreatePartition.subject:
@@ -252,16 +305,10 @@ async def succeeded(
             await tx.tell_partition(PartitionStarted, partition, operation.id)
     else:
         await tx.tell_partition(DONE_EVENTS[operation.verb], partition, operation.id)
+    await after_operation(inventory, tx, partition, outcome.observed, ended_at)
     await tx.partitions.save(partition, tx.now)
-    await evacuation.child_ended(tx, operation)
-    tx.after_commit.append(lambda: begin_next(inventory, partition.id))
-
-
-async def _arrived(tx: Transaction, partition: Partition) -> None:
-    target = await tx.hosts.get(partition.target_host_id) if partition.target_host_id else None
-    partition.host_id = partition.target_host_id
-    partition.host_name = target.name if target else None
-    partition.target_host_id = None
+    evacuation.look_after(inventory, tx, operation)
+    tx.after_commit.append(partial(begin_next, inventory, partition.id))
 
 
 def _apply(partition: Partition, changes: dict[str, Any]) -> None:
@@ -281,26 +328,27 @@ async def failed(
 ) -> None:
     """The executor could not; what stands on the host decides what the partition is now."""
     await engine.end(tx, operation, _cancelled_or(operation, outcome.error))
+    ended_at = min(outcome.ended_at, tx.now)
     partition.operation_id = None
-    partition.seen_at = outcome.ended_at
-    before = PartitionState(operation.context.state_before or PartitionState.STOPPED)
+    partition.seen_at = ended_at
     event: type[PartitionEvent] = PartitionChanged
     keeps_reservation = False
     if operation.verb == MigratePartition.subject:
-        keeps_reservation = await _after_failed_migration(tx, operation, partition, outcome, before)
+        keeps_reservation = await _after_failed_migration(inventory, tx, operation, partition, outcome)
+        if partition.state is PartitionState.MISSING:
+            event = PartitionVanished
     elif operation.verb == CreatePartition.subject:
         keeps_reservation = await _after_failed_creation(tx, operation, partition, outcome)
         event = PartitionDeleted if partition.state is PartitionState.DELETED else PartitionCreated
     else:
-        partition.state = _state_after_failure(outcome, before)
-    if partition.state is PartitionState.CRASHED and before is not PartitionState.CRASHED:
-        event = PartitionCrashed
+        event = _after_failure(operation, partition, outcome)
     if not keeps_reservation:
         await engine.give_back(inventory, tx, operation)
     await tx.tell_partition(event, partition, operation.id, outcome.error.message)
+    await after_operation(inventory, tx, partition, outcome.observed, ended_at)
     await tx.partitions.save(partition, tx.now)
-    await evacuation.child_ended(tx, operation)
-    tx.after_commit.append(lambda: begin_next(inventory, partition.id))
+    evacuation.look_after(inventory, tx, operation)
+    tx.after_commit.append(partial(begin_next, inventory, partition.id))
 
 
 def _cancelled_or(operation: Operation, error: Problem) -> Problem:
@@ -310,12 +358,26 @@ def _cancelled_or(operation: Operation, error: Problem) -> Problem:
     return error
 
 
-def _state_after_failure(outcome: ExecutionFailed, before: PartitionState) -> PartitionState:
-    if outcome.observed is not None and outcome.observed.state in SEEN:
-        return SEEN[outcome.observed.state]
-    if outcome.error.code in (ProblemCode.HOST_FAILED, ProblemCode.TIMED_OUT):
-        return PartitionState.UNKNOWN
-    return before
+def _is_unreadable(outcome: ExecutionFailed) -> bool:
+    """Whether the executor could not see what stands on the host, rather than seeing that nothing does."""
+    return outcome.error.details.get("observed") == "unreadable"
+
+
+def _after_failure(operation: Operation, partition: Partition, outcome: ExecutionFailed) -> type[PartitionEvent]:
+    """Set the state to what it was, unless what was seen says otherwise; the reconciler judges the rest."""
+    before = PartitionState(operation.context.state_before or PartitionState.UNKNOWN)
+    partition.state = before
+    if outcome.observed is None:
+        if _is_unreadable(outcome):
+            partition.state = PartitionState.UNKNOWN
+        elif before is not PartitionState.MISSING:
+            partition.state = PartitionState.MISSING
+            return PartitionVanished
+    elif operation.verb in _ENDS_IT and outcome.observed.state is ObservedState.STOPPED:
+        # It stopped, as was asked, whatever went wrong afterwards: that is no crash.
+        partition.state, partition.desired_state = PartitionState.STOPPED, DesiredState.STOPPED
+        return PartitionStopped
+    return PartitionChanged
 
 
 async def _after_failed_creation(
@@ -336,34 +398,44 @@ async def _after_failed_creation(
     )
     tx.send(undo, partition.id)
     partition.state, partition.desired_state = PartitionState.DELETED, DesiredState.DELETED
+    partition.host_id = partition.host_name = None
     return False
 
 
 async def _after_failed_migration(
-    tx: Transaction,
-    operation: Operation,
-    partition: Partition,
-    outcome: ExecutionFailed,
-    before: PartitionState,
+    inventory: Inventory, tx: Transaction, operation: Operation, partition: Partition, outcome: ExecutionFailed
 ) -> bool:
-    """Settle where it is; True when the reservations on both sides must stay, since that is not known."""
-    runs_on = outcome.runs_on or (RunsOn.SOURCE if outcome.observed is not None else RunsOn.UNKNOWN)
-    if outcome.error.code in (ProblemCode.STALE_EPOCH, ProblemCode.UNSUPPORTED, ProblemCode.INVALID):
-        runs_on = outcome.runs_on or RunsOn.SOURCE  # refused before anything was moved
-    if runs_on is RunsOn.UNKNOWN:
-        partition.state = PartitionState.UNKNOWN
-        return True
-    if runs_on is RunsOn.TARGET:
-        await _arrived(tx, partition)
-        for reservation in operation.context.given_up:
-            await tx.hosts.give_back(reservation)
-        partition.state = before
-        return True
-    partition.target_host_id = None
-    if runs_on is RunsOn.NEITHER and before in (PartitionState.RUNNING, PartitionState.PAUSED):
-        partition.state = PartitionState.CRASHED
-    else:
-        partition.state = (
-            SEEN[outcome.observed.state] if outcome.observed and outcome.observed.state in SEEN else before
-        )
+    """Settle where it is; True when what it holds on the target must stay: it is there, or nobody knows."""
+    before = PartitionState(operation.context.state_before or PartitionState.STOPPED)
+    match _side(outcome, before):
+        case RunsOn.UNKNOWN:
+            partition.state = PartitionState.UNKNOWN
+            return True
+        case RunsOn.TARGET:
+            await arrive(tx, partition)
+            for reservation in operation.context.given_up:
+                await tx.hosts.give_back(reservation)
+            inventory.retry_waiting_after(tx)
+            partition.state = before
+            return True
+        case RunsOn.NEITHER:
+            partition.target_host_id = None
+            partition.state = PartitionState.MISSING
+        case RunsOn.SOURCE:
+            partition.target_host_id = None
+            partition.state = before
     return False
+
+
+def _side(outcome: ExecutionFailed, before: PartitionState) -> RunsOn:
+    """Which side has it. What the executor cannot tell may still be plain from what the source shows."""
+    if outcome.runs_on not in (None, RunsOn.UNKNOWN):
+        return RunsOn(outcome.runs_on)
+    if outcome.error.code in _REFUSED:
+        return RunsOn.SOURCE
+    state = outcome.observed.state if outcome.observed else None
+    if state is ObservedState.RUNNING:
+        return RunsOn.SOURCE  # a partition that runs there has not left
+    if state is ObservedState.STOPPED and before in (PartitionState.STOPPED, PartitionState.CRASHED):
+        return RunsOn.SOURCE  # it did not run before, and nothing of a move makes it run
+    return RunsOn.UNKNOWN

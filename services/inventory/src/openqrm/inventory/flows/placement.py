@@ -1,45 +1,79 @@
 """Finding a host for an operation that needs one, and going on with it there."""
 
+from functools import partial
 from uuid import UUID
 
-from openqrm.contracts.errors import OpenQrmError
+from openqrm.contracts.errors import TemporaryError
 from openqrm.contracts.execution import ExecuteMigratePartition
 from openqrm.contracts.operation import OperationProgressed
 from openqrm.contracts.partition import CreatePartition, MigratePartition, PartitionChanged
 from openqrm.contracts.placement import PlacementRequest
 from openqrm.contracts.technology import Capability
 from openqrm.inventory import engine
-from openqrm.inventory.domain.operation import Operation, Phase, Reservation
+from openqrm.inventory.domain.host import Host
+from openqrm.inventory.domain.operation import Operation, Phase
 from openqrm.inventory.domain.partition import Partition
 from openqrm.inventory.flows import creation
-from openqrm.inventory.flows.partitions import carrier, command_of, not_placed
-from openqrm.inventory.handlers.partition import held
+from openqrm.inventory.flows.partitions import as_permanent, carrier, command_of, give_up
+from openqrm.inventory.flows.reconciling import held_on
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
 
 
 async def place(inventory: Inventory, operation_id: UUID) -> None:
-    """Find a host for an operation that needs one, and go on with it. Harmless when repeated."""
+    """Find a host for an operation that needs one, and go on with it. Harmless when repeated.
+
+    While the scheduler or the database is away nothing is done, and the sweeper repeats it. Any other error ends the
+    operation.
+    """
+    try:
+        async with inventory.placements:
+            await _place(inventory, operation_id)
+    except TemporaryError as error:
+        if inventory.placement_waits is None:
+            inventory.log.warning("placements wait", reason=error.message)
+        inventory.placement_waits = error.message
+        return
+    except Exception as error:  # noqa: BLE001 - tried again, it would fail again
+        await give_up(inventory, operation_id, as_permanent(inventory, error))
+    if inventory.placement_waits is not None:
+        inventory.log.info("placements go on")
+        inventory.placement_waits = None
+
+
+async def _place(inventory: Inventory, operation_id: UUID) -> None:
     async with inventory.transaction() as tx:
         operation = await tx.operations.get(operation_id)
         if operation is None or operation.phase is not Phase.PLACEMENT or operation.target_id is None:
             return
-        partition = await tx.partitions.lock(operation.target_id)
+        partition = await tx.partitions.get(operation.target_id)
         if partition is None:
             return
         command = command_of(operation)
         request = await _placement_request(tx, partition, command)
     with inventory.tracing.span("place", carrier=carrier(operation)):
 
-        async def placed(tx: Transaction, operation: Operation, host_id: UUID) -> bool:
+        async def placed(tx: Transaction, host_id: UUID) -> bool:
+            await tx.hosts.hold(host_id)
+            locked = await tx.partitions.lock(partition.id)
+            operation = await engine.in_placement(tx, operation_id)
+            host = await tx.hosts.get(host_id)
+            if locked is None or operation is None or locked.operation_id != operation.id:
+                return True  # cancelled or placed meanwhile: nothing is left to do
+            if host is None:
+                return False
             if isinstance(command, CreatePartition):
-                return await creation.placed(tx, operation, host_id, command)
-            return await _migration_placed(tx, operation, host_id, command)
+                return await creation.placed(tx, operation, locked, host, command)
+            return await _migration_placed(tx, operation, locked, host, command)
 
-        async def unplaced(tx: Transaction, operation: Operation, error: OpenQrmError) -> None:
-            await not_placed(inventory, tx, operation, error)
-
-        await engine.place(inventory, operation_id, request, command.wait_for_capacity, placed, unplaced)
+        await engine.place(
+            inventory,
+            operation_id,
+            request,
+            command.wait_for_capacity,
+            placed,
+            partial(give_up, inventory, operation_id),
+        )
 
 
 async def _placement_request(
@@ -58,20 +92,21 @@ async def _placement_request(
         capabilities=frozenset() if creating else frozenset({Capability.MIGRATION}),
         only_host_id=only,
         excluded_host_ids=frozenset({partition.host_id} if partition.host_id else ()),
+        needs_shared_storage_with=None if creating or not partition.leaves_disks_behind else partition.host_id,
     )
 
 
-async def _migration_placed(tx: Transaction, operation: Operation, host_id: UUID, command: MigratePartition) -> bool:
-    partition = await tx.partitions.lock(operation.target_id) if operation.target_id else None
-    target = await tx.hosts.get(host_id)
-    if partition is None or target is None:
-        return False
-    wanted = Reservation(host_id=host_id, memory_mib=partition.memory_mib, cpus=partition.vcpus, partitions=1)
+async def _migration_placed(
+    tx: Transaction, operation: Operation, partition: Partition, target: Host, command: MigratePartition
+) -> bool:
+    if partition.host_id is None:
+        return True
+    wanted = held_on(partition, target.id)
     if not await tx.hosts.reserve(wanted):
         return False
     operation.context.taken = [wanted]
-    operation.context.given_up = [held(partition)]
-    partition.target_host_id = host_id
+    operation.context.given_up = [held_on(partition, partition.host_id)]
+    partition.target_host_id = target.id
     partition.epoch += 1
     networks = await tx.networks_of(partition)
     routed = ExecuteMigratePartition(
@@ -79,8 +114,8 @@ async def _migration_placed(tx: Transaction, operation: Operation, host_id: UUID
         host_id=partition.host_id,
         technology=partition.technology,
         partition=partition.definition(networks),
-        target_host_id=host_id,
-        target_nics=partition.nic_definitions(networks, host_id),
+        target_host_id=target.id,
+        target_nics=partition.nic_definitions(networks, target.id),
         live=command.live,
         bandwidth_mib_s=command.bandwidth_mib_s,
     )

@@ -87,6 +87,10 @@ async def delete_network(inventory: Inventory, command: DeleteNetwork) -> None:
             )
         )
         count, example = users.one()
+        if coming := await tx.operations.that_will_use(view.id):
+            raise ConflictError(
+                f"The network {view.name!r} is about to be used by {coming!r}. Wait for the end of that operation."
+            )
         if count:
             raise ConflictError(
                 f"The network {view.name!r} is used by {count} partitions, for example {example!r}. "

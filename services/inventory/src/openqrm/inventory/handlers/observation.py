@@ -1,63 +1,44 @@
-"""The reconciler: what executors see, against what should be.
+"""The reconciler's ears: what executors report by themselves about hosts and what is on them."""
 
-Crash: the partition's policy decides. Stranger: shown, and can be adopted. Missing: an event. Drift: reported.
-A partition that an operation is at work on is left alone: the operation's own report says what became of it.
-"""
+from datetime import datetime
+from uuid import UUID
 
-from datetime import datetime, timedelta
-from uuid import UUID, uuid5
-
-from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from openqrm.bus.delivery import Delivery
+from openqrm.contracts.errors import InvalidError
 from openqrm.contracts.host import (
     HostChanged,
     HostConnected,
     HostDisconnected,
+    HostFacts,
     HostHeartbeat,
     HostLost,
     HostObserved,
     HostReturned,
 )
-from openqrm.contracts.partition import (
-    CrashPolicy,
-    ObservedPartition,
-    PartitionChanged,
-    PartitionCrashed,
-    PartitionDiscovered,
-    PartitionDrifted,
-    PartitionEvent,
-    PartitionObserved,
-    PartitionPaused,
-    PartitionStarted,
-    PartitionStopped,
-    PartitionUnpaused,
-    PartitionVanished,
-    StartPartition,
-)
-from openqrm.contracts.states import DesiredState, HostState, ObservedState, PartitionState
-from openqrm.contracts.technology import ExecutorAnnounced
-from openqrm.inventory.adapters.tables import inbox, strangers, technologies
-from openqrm.inventory.domain.drift import find_drift
+from openqrm.contracts.partition import ObservedPartition, PartitionObserved
+from openqrm.contracts.states import HostState, PartitionState
+from openqrm.contracts.technology import ExecutorAnnounced, MacRange
+from openqrm.inventory.adapters.tables import inbox, technologies
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.mac_ranges import to_number
-from openqrm.inventory.domain.partition import Partition
-from openqrm.inventory.flows.partitions import SEEN
+from openqrm.inventory.domain.partition import Partition, Sighting
+from openqrm.inventory.flows import hosts, reconciling, strangers
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
 from openqrm.persistence.inbox import is_new
 
-_ALIVE = (PartitionState.RUNNING, PartitionState.PAUSED)
-
-GUEST_ENDED_IT = frozenset({"shutdown", "shut down", "poweroff", "destroyed"})
-"""Reasons of a stop that somebody wanted, inside the guest or at the host: not a crash."""
+_USABLE = (HostState.READY, HostState.DRAINING, HostState.MAINTENANCE)
+_AWAY = (HostState.UNREACHABLE, HostState.FAILED, HostState.RETURNING)
 
 
 async def executor_announced(inventory: Inventory, event: ExecutorAnnounced, _delivery: Delivery) -> None:
-    """Remember what a technology can do, and its MAC range if it is a new one."""
+    """Remember what a technology can do, and the MAC range that its driver declares."""
     manifest = event.manifest
     mac_range = manifest.mac_range
+    if mac_range:
+        _check_range(manifest.technology, mac_range)
     values = {
         "title": manifest.title,
         "manifest": manifest.model_dump(mode="json"),
@@ -72,38 +53,43 @@ async def executor_announced(inventory: Inventory, event: ExecutorAnnounced, _de
         )
 
 
+def _check_range(technology: str, mac_range: MacRange) -> None:
+    if mac_range.first > mac_range.last or mac_range.first[:2] != mac_range.last[:2]:
+        raise InvalidError(
+            f"The driver of {technology} declares the MAC range {mac_range.first} to {mac_range.last}. Its end must "
+            "not lie before its beginning, and both must begin with the same byte: others hold multicast addresses."
+        )
+
+
 async def host_heartbeat(inventory: Inventory, sample: HostHeartbeat) -> None:
-    """A host answered its executor."""
-    async with inventory.transaction() as tx:
-        await tx.hosts.touch(sample.host_id, sample.observed_at)
+    """A host answered its executor. Kept in memory, and written for many hosts at once."""
+    _note_seen(inventory, sample.host_id, sample.observed_at)
 
 
 async def host_connected(inventory: Inventory, event: HostConnected, _delivery: Delivery) -> None:
     """An executor reached a host; whether it is ready again is said by the observation that follows."""
-    async with inventory.transaction() as tx:
-        await tx.hosts.touch(event.host_id, event.observed_at)
+    _note_seen(inventory, event.host_id, event.observed_at)
+
+
+def _note_seen(inventory: Inventory, host_id: UUID, moment: datetime) -> None:
+    known = inventory.heartbeats.get(host_id)
+    if known is None or known < moment:
+        inventory.heartbeats[host_id] = min(moment, inventory.clock.now())
 
 
 async def host_disconnected(inventory: Inventory, event: HostDisconnected, _delivery: Delivery) -> None:
     """An executor lost a host: its partitions are in doubt, and none of them is started elsewhere for that."""
+    heard = inventory.heartbeats.get(event.host_id)
     async with inventory.transaction() as tx:
         host = await tx.hosts.lock(event.host_id)
-        usable = (HostState.READY, HostState.DRAINING, HostState.MAINTENANCE)
-        if host is None or host.state not in usable or _is_older(event.observed_at, host.last_seen_at):
+        if host is None or host.state not in _USABLE:
+            return
+        if any(reconciling.is_older(event.observed_at, seen) for seen in (host.last_seen_at, heard)):
             return
         host.state, host.state_reason = HostState.UNREACHABLE, event.reason
         tx.tell_host(HostLost, host, reason=event.reason)
         await tx.hosts.save(host, tx.now)
-        for partition_id in await tx.partitions.ids_on(host.id):
-            partition = await tx.partitions.lock(partition_id)
-            if partition and partition.operation_id is None and partition.state in _ALIVE:
-                partition.state = PartitionState.UNKNOWN
-                await tx.tell_partition(PartitionChanged, partition, reason=f"{host.name} does not answer")
-                await tx.partitions.save(partition, tx.now, whole=False)
-
-
-def _is_older(moment: datetime, than: datetime | None) -> bool:
-    return than is not None and moment < than
+        await hosts.doubt_partitions(tx, host)
 
 
 async def host_observed(inventory: Inventory, event: HostObserved, delivery: Delivery) -> None:
@@ -114,34 +100,85 @@ async def host_observed(inventory: Inventory, event: HostObserved, delivery: Del
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state is HostState.REMOVED:
             return
-        _note_facts(tx, host, event)
-        returned = host.state in (HostState.UNREACHABLE, HostState.RETURNING) and host.operation_id is None
-        seen = {observed.id: observed for observed in event.partitions}
-        for partition_id in await tx.partitions.ids_on(host.id):
-            observed = seen.pop(partition_id, None)
-            await _compare(inventory, tx, host, partition_id, observed, "", event.observed_at)
-        for observed in seen.values():
-            await _compare(inventory, tx, host, observed.id, observed, "", event.observed_at)
-        await _forget_strangers(tx, host, {observed.id for observed in event.partitions})
-        await _note_foreign_macs(tx, host, event.partitions)
-        if returned:
-            host.settle(host.usual_state)
-            tx.tell_host(HostReturned, host)
+        at = min(event.observed_at, tx.now)
+        host.last_seen_at = at
+        if _note_facts(host, event.facts):
+            tx.tell_host(HostChanged, host, reason="its facts changed")
             inventory.retry_waiting_after(tx)
+        strange = await _compare_all(inventory, tx, host, event.partitions, at)
+        if host.state in _AWAY:
+            await _return(inventory, tx, host, strange)
         await tx.hosts.save(host, tx.now)
 
 
-def _note_facts(tx: Transaction, host: Host, event: HostObserved) -> None:
-    host.last_seen_at = event.observed_at
-    stable = {"memory_free_mib", "storages"}
-    before = host.facts.model_dump(exclude=stable) if host.facts else None
-    changed = before != event.facts.model_dump(exclude=stable)
+def _note_facts(host: Host, facts: HostFacts) -> bool:
+    """Take the facts over; whether anything changed that others should hear of."""
+    moving = {"memory_free_mib", "storages"}
+    before = host.facts.model_dump(exclude=moving) if host.facts else None
+    changed = before != facts.model_dump(exclude=moving)
     free_before = {s.path: s.free_mib for s in host.facts.storages} if host.facts else {}
     # Free space moves all the time; only a move that placement could notice is told.
-    moved = any(abs(s.free_mib - free_before.get(s.path, -1)) > max(s.total_mib // 50, 1) for s in event.facts.storages)
-    host.facts = event.facts
-    if changed or moved:
-        tx.tell_host(HostChanged, host, reason="its facts changed")
+    moved = any(abs(s.free_mib - free_before.get(s.path, -1)) > max(s.total_mib // 50, 1) for s in facts.storages)
+    host.facts = facts
+    return changed or moved
+
+
+async def _compare_all(
+    inventory: Inventory, tx: Transaction, host: Host, observed: tuple[ObservedPartition, ...], at: datetime
+) -> list[Partition]:
+    """Compare, and note the strangers. Returns those of our partitions that are placed on another host."""
+    seen = {each.id: each for each in observed}
+    known = {partition.id: partition for partition in await tx.partitions.on_host(host.id)}
+    known |= {partition.id: partition for partition in await tx.partitions.with_ids(seen.keys() - known.keys())}
+    networks = await tx.networks(nic.network_id for partition in known.values() for nic in partition.nics)
+    strange = {partition_id for partition_id in seen if not _is_ours(known.get(partition_id), host)}
+    for partition_id, partition in sorted(known.items()):
+        if partition_id in strange:
+            continue
+        sighting = Sighting(observed=seen.get(partition_id), reason="", at=at)
+        # Most of what is seen is no news. Only for what is, the partition is locked, which reads it anew.
+        if reconciling.is_news(partition, sighting, networks):
+            await _compare(inventory, tx, host, partition_id, sighting)
+    await strangers.note(tx, host, [seen[partition_id] for partition_id in strange])
+    await strangers.keep_only(tx, host.id, strange)
+    await strangers.respect_addresses(inventory, tx, host)
+    return [
+        known[partition_id]
+        for partition_id in sorted(strange & known.keys())
+        if known[partition_id].state is not PartitionState.DELETED
+    ]
+
+
+def _is_ours(partition: Partition | None, host: Host) -> bool:
+    if partition is None or partition.state is PartitionState.DELETED:
+        return False
+    return host.id in (partition.host_id, partition.target_host_id)
+
+
+async def _compare(inventory: Inventory, tx: Transaction, host: Host, partition_id: UUID, seen: Sighting) -> bool:
+    """Compare one partition; False when it is none of ours on this host."""
+    partition = await tx.partitions.lock(partition_id)
+    if partition is None or not _is_ours(partition, host):
+        return False
+    await reconciling.take_in(inventory, tx, host.id, partition, seen)
+    return True
+
+
+async def _return(inventory: Inventory, tx: Transaction, host: Host, stale: list[Partition]) -> None:
+    """A host that was away answers again: it takes partitions once it has none that are placed elsewhere by now."""
+    if stale:
+        names = ", ".join(repr(partition.name) for partition in stale[:5])
+        reason = f"{len(stale)} partitions on it are placed on other hosts by now: {names}. Remove them there by hand."
+        if (host.state, host.state_reason) != (HostState.RETURNING, reason):
+            host.state, host.state_reason = HostState.RETURNING, reason
+            tx.tell_host(HostChanged, host, reason=reason)
+        return
+    if host.operation_id is not None:  # an evacuation goes on
+        host.state, host.state_reason = HostState.DRAINING, "for maintenance"
+    else:
+        host.settle(host.usual_state)
+    tx.tell_host(HostReturned, host)
+    inventory.retry_waiting_after(tx)
 
 
 async def partition_observed(inventory: Inventory, event: PartitionObserved, delivery: Delivery) -> None:
@@ -152,128 +189,12 @@ async def partition_observed(inventory: Inventory, event: PartitionObserved, del
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state is HostState.REMOVED:
             return
-        await _compare(inventory, tx, host, event.partition_id, event.observed, event.reason.lower(), event.observed_at)
+        at = min(event.observed_at, tx.now)
+        seen = Sighting(observed=event.observed, reason=event.reason.lower(), at=at)
+        if await _compare(inventory, tx, host, event.partition_id, seen):
+            return
         if event.observed is None:
-            await tx.connection.execute(
-                delete(strangers).where(strangers.c.host_id == host.id, strangers.c.partition_id == event.partition_id)
-            )
-
-
-async def _compare(
-    inventory: Inventory,
-    tx: Transaction,
-    host: Host,
-    partition_id: UUID,
-    observed: ObservedPartition | None,
-    reason: str,
-    observed_at: datetime,
-) -> None:
-    partition = await tx.partitions.lock(partition_id)
-    ours = partition is not None and partition.state is not PartitionState.DELETED and partition.host_id == host.id
-    if partition is None or not ours:
-        moving_here = partition is not None and partition.target_host_id == host.id
-        if observed is not None and not moving_here:
-            await _note_stranger(tx, host, observed)
-        return
-    if partition.operation_id is not None or _is_older(observed_at, partition.seen_at):
-        return
-    before = partition.state
-    event = _settle(partition, observed, reason)
-    if event is not None:
-        await tx.tell_partition(event, partition, reason=reason or _because(before, observed))
-    if event is PartitionCrashed:
-        _restart_by_policy(inventory, tx, partition)
-    drift = find_drift(partition, observed, await tx.networks_of(partition)) if observed else partition.drift
-    drifted = drift != partition.drift
-    if drifted:
-        partition.drift = drift
-        await tx.tell_partition(PartitionDrifted, partition)
-    if event is not None or drifted:
-        partition.seen_at = observed_at
-        await tx.partitions.save(partition, tx.now)
-
-
-def _because(before: PartitionState, observed: ObservedPartition | None) -> str:
-    return f"was {before}, seen {observed.state if observed else 'no more'} on its host"
-
-
-def _settle(partition: Partition, observed: ObservedPartition | None, reason: str) -> type[PartitionEvent] | None:
-    """Set the state to what was seen; the event that tells it, or None when nothing is new."""
-    before = partition.state
-    if observed is None:
-        partition.state = PartitionState.MISSING
-        return PartitionVanished if before is not PartitionState.MISSING else None
-    if observed.state not in SEEN or SEEN[observed.state] is before:
-        return None
-    now = SEEN[observed.state]
-    if now in (PartitionState.STOPPED, PartitionState.CRASHED):
-        return _settle_ended(partition, now, reason)
-    partition.state = now
-    partition.desired_state = DesiredState.RUNNING if now is PartitionState.RUNNING else DesiredState.PAUSED
-    if before is PartitionState.UNKNOWN:
-        return PartitionChanged
-    if now is PartitionState.PAUSED:
-        return PartitionPaused
-    return PartitionUnpaused if before is PartitionState.PAUSED else PartitionStarted
-
-
-def _settle_ended(partition: Partition, now: PartitionState, reason: str) -> type[PartitionEvent] | None:
-    should_run = partition.desired_state in (DesiredState.RUNNING, DesiredState.PAUSED)
-    wanted_end = any(word in reason for word in GUEST_ENDED_IT)
-    if should_run and (now is PartitionState.CRASHED or not wanted_end):
-        was_crashed = partition.state is PartitionState.CRASHED
-        partition.state = PartitionState.CRASHED
-        return None if was_crashed else PartitionCrashed
-    if partition.state is PartitionState.CRASHED:
-        return None
-    partition.state = PartitionState.STOPPED
-    partition.desired_state = DesiredState.STOPPED
-    return PartitionStopped
-
-
-def _restart_by_policy(inventory: Inventory, tx: Transaction, partition: Partition) -> None:
-    """Ask for a start, unless it crashes so often that this helps nobody."""
-    window = tx.now - timedelta(seconds=inventory.settings.crash_window_seconds)
-    recent = [time for time in partition.crashes if datetime.fromisoformat(time) > window]
-    partition.crashes = [*recent, tx.now.isoformat()][-20:]
-    if partition.on_crash is not CrashPolicy.RESTART:
-        return
-    if len(recent) >= inventory.settings.crash_restarts:
-        inventory.log.warning(
-            "a partition crashes too often and stays down", partition=partition.name, crashes=len(recent) + 1
-        )
-        return
-    start = StartPartition(
-        operation_id=uuid5(partition.id, f"restart {partition.revision}"),
-        requested_by="crash policy",
-        partition=str(partition.id),
-    )
-    tx.send(start, partition.id)
-
-
-async def _note_stranger(tx: Transaction, host: Host, observed: ObservedPartition) -> None:
-    values = {"observed": observed.model_dump(mode="json")}
-    known = select(strangers.c.partition_id).where(
-        strangers.c.host_id == host.id, strangers.c.partition_id == observed.id
-    )
-    is_new_one = (await tx.connection.execute(known)).scalar_one_or_none() is None
-    await tx.connection.execute(
-        insert(strangers)
-        .values(host_id=host.id, partition_id=observed.id, first_seen_at=tx.now, **values)
-        .on_conflict_do_update(index_elements=[strangers.c.host_id, strangers.c.partition_id], set_=values)
-    )
-    if is_new_one and observed.state is not ObservedState.INCOMING:
-        tx.send(PartitionDiscovered(host_id=host.id, host_name=host.name, observed=observed), observed.id)
-
-
-async def _forget_strangers(tx: Transaction, host: Host, seen: set[UUID]) -> None:
-    await tx.connection.execute(
-        delete(strangers).where(strangers.c.host_id == host.id, strangers.c.partition_id.not_in(seen))
-    )
-
-
-async def _note_foreign_macs(tx: Transaction, host: Host, observed: tuple[ObservedPartition, ...]) -> None:
-    rows = await tx.connection.execute(select(strangers.c.partition_id).where(strangers.c.host_id == host.id))
-    strange = set(rows.scalars())
-    macs = {nic.mac for partition in observed if partition.id in strange for nic in partition.nics}
-    await tx.macs.set_foreign(host.id, host.technology, macs)
+            await strangers.forget(tx, host.id, event.partition_id)
+        else:
+            await strangers.note(tx, host, [event.observed])
+        await strangers.respect_addresses(inventory, tx, host)

@@ -6,10 +6,11 @@ are to apply when the operation succeeds, and returns what the executor is to do
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from openqrm.contracts.errors import (
+    CancelledError,
     ConflictError,
     FieldProblem,
     InvalidError,
@@ -59,6 +60,8 @@ from openqrm.contracts.technology import Capability
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.operation import Operation, Reservation
 from openqrm.inventory.domain.partition import Network, Nic, Partition, nic_definition
+from openqrm.inventory.flows import strangers
+from openqrm.inventory.flows.reconciling import held_on
 from openqrm.inventory.handlers.resolving import (
     check_disk,
     define_disk,
@@ -109,7 +112,14 @@ class Turn:
 
 
 async def start_partition(turn: Turn, command: StartPartition) -> PartitionExecution:
-    """Start it where it is."""
+    """Start it where it is, unless it is seen in memory somewhere else."""
+    elsewhere = await strangers.in_memory_elsewhere(turn.tx, turn.partition.id)
+    if elsewhere is not None:
+        raise ConflictError(
+            f"The partition {turn.partition.name!r} was last seen in memory on the host {elsewhere!r}, where it is not "
+            "placed. It must never run twice: stop it there by hand, or adopt it there if it is missing here.",
+            details={"host": elsewhere},
+        )
     return ExecuteStartPartition(**turn.whole)
 
 
@@ -146,18 +156,11 @@ async def delete_partition(turn: Turn, command: DeletePartition) -> PartitionExe
     context.macs_given_up = [nic.mac for nic in partition.nics]
     if partition.host_id is None:
         return None
-    context.given_up = [held(partition)]
+    context.given_up = [held_on(partition, partition.host_id)]
     if turn.operation.context.state_before in (PartitionState.STOPPED, PartitionState.CRASHED, PartitionState.MISSING):
         return ExecuteDeletePartition(**turn.whole)
     context.changes["then_delete"] = True
     return ExecuteStopPartition(**turn.whole)
-
-
-def held(partition: Partition) -> Reservation:
-    """What a partition holds on its host."""
-    return Reservation(
-        host_id=cast(UUID, partition.host_id), memory_mib=partition.memory_mib, cpus=partition.vcpus, partitions=1
-    )
 
 
 # ------------------------------------------------------------------------------------------------ size and pinning
@@ -173,6 +176,10 @@ async def resize_partition(turn: Turn, command: ResizePartition) -> PartitionExe
     host = await turn.host()
     added = Reservation(host_id=host.id, memory_mib=max(more_memory, 0), cpus=max(more_cpus, 0), partitions=0)
     if added.memory_mib or added.cpus:
+        if host.state not in _CARRYING:
+            raise ConflictError(
+                f"The host {host.name!r} of {partition.name!r} is {host.state}, so nothing can be added to it now."
+            )
         if not await turn.tx.hosts.reserve(added, states=_CARRYING):
             raise _too_small(partition, host, added)
         turn.operation.context.taken = [added]
@@ -260,8 +267,9 @@ async def pin_partition(turn: Turn, command: PinPartition) -> PartitionExecution
             + ".",
             fields=tuple(problems),
         )
-    turn.operation.context.changes = {"cpu_pins": {str(vcpu): list(pins) for vcpu, pins in command.cpu_pins.items()}}
-    definition = turn.partition.definition(turn.networks).model_copy(update={"cpu_pins": command.cpu_pins})
+    wanted = {vcpu: tuple(sorted(set(pins))) for vcpu, pins in sorted(command.cpu_pins.items())}
+    turn.operation.context.changes = {"cpu_pins": {str(vcpu): list(pins) for vcpu, pins in wanted.items()}}
+    definition = turn.partition.definition(turn.networks).model_copy(update={"cpu_pins": wanted})
     return ExecutePinPartition(**turn.routing, partition=definition)
 
 
@@ -381,7 +389,9 @@ async def change_partition(turn: Turn, command: ChangePartition) -> PartitionExe
 
 async def migrate_partition(turn: Turn, command: MigratePartition) -> None:
     """Check that it can move; where to is the scheduler's to say, and `moving` goes on from there."""
-    partition = turn.partition
+    partition, parent_id = turn.partition, turn.operation.parent_id
+    if parent_id and (parent := await turn.tx.operations.get(parent_id)) and parent.is_ended:
+        raise CancelledError(f"The evacuation that {partition.name!r} was to be moved by has ended.")
     manifest = await require_capability(turn.tx, partition.technology, Capability.MIGRATION)
     running = turn.operation.context.state_before in (PartitionState.RUNNING, PartitionState.PAUSED)
     if command.live and running and manifest and "live-migration" not in manifest.features:

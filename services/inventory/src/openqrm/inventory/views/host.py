@@ -11,7 +11,7 @@ from openqrm.contracts.states import HostState
 from openqrm.inventory.adapters.hosts import row_to_host, select_hosts
 from openqrm.inventory.adapters.tables import resources
 from openqrm.inventory.inventory import Inventory
-from openqrm.inventory.views.paging import escape_like, read_page
+from openqrm.inventory.views.paging import escape_like, page_of, read_page
 
 _SORT = {
     HostSort.NAME: resources.c.name,
@@ -51,5 +51,6 @@ async def list_hosts(inventory: Inventory, query: ListHosts) -> Page[HostView]:
     if query.name_contains is not None:
         statement = statement.where(resources.c.name.ilike(f"%{escape_like(query.name_contains)}%"))
     async with inventory.database.transaction() as connection:
-        rows, cursor = await read_page(connection, statement, _SORT[query.sort], resources.c.id, query.paging)
-    return Page[HostView](items=tuple(row_to_host(row).view() for row in rows), next_cursor=cursor)
+        read = await read_page(connection, statement, _SORT[query.sort], resources.c.id, query.paging)
+    items, cursor = page_of(read, (row_to_host(row).view() for row in read.rows))
+    return Page[HostView](items=items, next_cursor=cursor)

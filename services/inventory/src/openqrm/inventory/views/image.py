@@ -11,7 +11,7 @@ from openqrm.contracts.image import GetImage, ImageView, ListImages
 from openqrm.contracts.paging import Page
 from openqrm.inventory.adapters.tables import images
 from openqrm.inventory.inventory import Inventory
-from openqrm.inventory.views.paging import read_page
+from openqrm.inventory.views.paging import page_of, read_page
 
 
 def row_to_view(row: Row[Any]) -> ImageView:
@@ -33,5 +33,6 @@ async def get_image(inventory: Inventory, query: GetImage) -> ImageView:
 async def list_images(inventory: Inventory, query: ListImages) -> Page[ImageView]:
     """Images by name."""
     async with inventory.database.transaction() as connection:
-        rows, cursor = await read_page(connection, select(images), images.c.name, images.c.id, query.paging)
-    return Page[ImageView](items=tuple(map(row_to_view, rows)), next_cursor=cursor)
+        read = await read_page(connection, select(images), images.c.name, images.c.id, query.paging)
+    items, cursor = page_of(read, map(row_to_view, read.rows))
+    return Page[ImageView](items=items, next_cursor=cursor)

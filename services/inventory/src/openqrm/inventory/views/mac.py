@@ -14,7 +14,7 @@ from openqrm.contracts.technology import (
 from openqrm.inventory.adapters.tables import mac_addresses, technologies
 from openqrm.inventory.domain.mac_ranges import to_text
 from openqrm.inventory.inventory import Inventory
-from openqrm.inventory.views.paging import read_page
+from openqrm.inventory.views.paging import page_of, read_page
 
 
 async def list_macs(inventory: Inventory, query: ListMacs) -> Page[MacView]:
@@ -26,8 +26,8 @@ async def list_macs(inventory: Inventory, query: ListMacs) -> Page[MacView]:
         statement = statement.where(mac_addresses.c.state == query.state.value)
     async with inventory.database.transaction() as connection:
         column = mac_addresses.c.mac
-        rows, cursor = await read_page(connection, statement, column, column, query.paging)
-    items = tuple(
+        read = await read_page(connection, statement, column, column, query.paging)
+    views = (
         MacView(
             mac=to_text(row.mac),
             technology=row.technology,
@@ -36,8 +36,9 @@ async def list_macs(inventory: Inventory, query: ListMacs) -> Page[MacView]:
             note=row.note,
             changed_at=row.changed_at,
         )
-        for row in rows
+        for row in read.rows
     )
+    items, cursor = page_of(read, views)
     return Page[MacView](items=items, next_cursor=cursor)
 
 

@@ -11,7 +11,7 @@ from openqrm.contracts.network import GetNetwork, ListNetworks, NetworkView
 from openqrm.contracts.paging import Page
 from openqrm.inventory.adapters.tables import networks
 from openqrm.inventory.inventory import Inventory
-from openqrm.inventory.views.paging import read_page
+from openqrm.inventory.views.paging import page_of, read_page
 
 
 def row_to_view(row: Row[Any]) -> NetworkView:
@@ -33,5 +33,6 @@ async def get_network(inventory: Inventory, query: GetNetwork) -> NetworkView:
 async def list_networks(inventory: Inventory, query: ListNetworks) -> Page[NetworkView]:
     """Networks by name."""
     async with inventory.database.transaction() as connection:
-        rows, cursor = await read_page(connection, select(networks), networks.c.name, networks.c.id, query.paging)
-    return Page[NetworkView](items=tuple(map(row_to_view, rows)), next_cursor=cursor)
+        read = await read_page(connection, select(networks), networks.c.name, networks.c.id, query.paging)
+    items, cursor = page_of(read, map(row_to_view, read.rows))
+    return Page[NetworkView](items=items, next_cursor=cursor)

@@ -8,7 +8,7 @@ from openqrm.contracts.paging import Page
 from openqrm.inventory.adapters.operations import Operations, row_to_operation
 from openqrm.inventory.adapters.tables import operations
 from openqrm.inventory.inventory import Inventory
-from openqrm.inventory.views.paging import read_page
+from openqrm.inventory.views.paging import page_of, read_page
 
 
 async def get_operation(inventory: Inventory, query: GetOperation) -> OperationView:
@@ -23,7 +23,7 @@ async def get_operation(inventory: Inventory, query: GetOperation) -> OperationV
 
 
 async def list_operations(inventory: Inventory, query: ListOperations) -> Page[OperationView]:
-    """A page of those that pass every filter; ids are in the order of time."""
+    """A page of those that pass every filter, by time."""
     statement = select(operations)
     if query.state is not None:
         statement = statement.where(operations.c.state == query.state.value)
@@ -32,6 +32,6 @@ async def list_operations(inventory: Inventory, query: ListOperations) -> Page[O
     if query.target_id is not None:
         statement = statement.where(operations.c.target_id == query.target_id)
     async with inventory.database.transaction() as connection:
-        column = operations.c.id
-        rows, cursor = await read_page(connection, statement, column, column, query.paging)
-    return Page[OperationView](items=tuple(row_to_operation(row).view() for row in rows), next_cursor=cursor)
+        read = await read_page(connection, statement, operations.c.created_at, operations.c.id, query.paging)
+    items, cursor = page_of(read, (row_to_operation(row).view() for row in read.rows))
+    return Page[OperationView](items=items, next_cursor=cursor)

@@ -3,20 +3,57 @@
 import base64
 import binascii
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy import Column, Row, Select, and_, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.contracts.errors import FieldProblem, InvalidError
 from openqrm.contracts.paging import Paging
 
+Item = TypeVar("Item", bound=BaseModel)
+
+LARGEST_PAGE_BYTES = 800_000
+"""NATS takes 1 MiB; a page that would be larger ends earlier."""
+
 
 def escape_like(text: str) -> str:
     """A text as a pattern of LIKE that means just itself."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+@dataclass(frozen=True)
+class PageRows:
+    """The rows of one page, and what it takes to make the next one's cursor."""
+
+    rows: list[Row[Any]]
+    sort: Column[Any]
+    identity: Column[Any]
+    is_last: bool
+
+    def cursor_after(self, count: int) -> str:
+        """Where a page begins that follows the first so many rows."""
+        last = self.rows[count - 1]._mapping  # noqa: SLF001 - SQLAlchemy's documented name
+        return _encode(self.sort, last[self.sort], last[self.identity])
+
+
+def page_of(read: PageRows, items: Iterable[Item]) -> tuple[tuple[Item, ...], str | None]:
+    """The items of a page, one for each row, as many as fit into one message; and the cursor of the next page."""
+    kept: list[Item] = []
+    size = 0
+    for item in items:
+        size += len(item.model_dump_json().encode())
+        if kept and size > LARGEST_PAGE_BYTES:
+            break
+        kept.append(item)
+    if read.is_last and len(kept) == len(read.rows):
+        return tuple(kept), None
+    return tuple(kept), read.cursor_after(len(kept))
 
 
 async def read_page(
@@ -25,19 +62,15 @@ async def read_page(
     sort: Column[Any],
     identity: Column[Any],
     paging: Paging,
-) -> tuple[list[Row[Any]], str | None]:
-    """The rows of one page, and the cursor of the next one."""
+) -> PageRows:
+    """The rows of one page, and what the next one begins after."""
     if paging.cursor is not None:
         value, last_id = _decode(paging.cursor, sort, identity)
         statement = statement.where(_after(sort, identity, value, last_id, paging.descending))
     columns = [identity] if sort is identity else [sort, identity]
     order = [column.desc() if paging.descending else column.asc() for column in columns]
     rows = list((await connection.execute(statement.order_by(*order).limit(paging.limit + 1))).all())
-    if len(rows) <= paging.limit:
-        return rows, None
-    rows = rows[: paging.limit]
-    last = rows[-1]._mapping  # noqa: SLF001 - SQLAlchemy's documented name
-    return rows, _encode(sort, last[sort], last[identity])
+    return PageRows(rows[: paging.limit], sort, identity, is_last=len(rows) <= paging.limit)
 
 
 def _after(sort: Column[Any], identity: Column[Any], value: Any, last_id: Any, descending: bool) -> Any:
@@ -61,7 +94,7 @@ def _decode(cursor: str, sort: Column[Any], identity: Column[Any]) -> tuple[Any,
         if name != sort.name:
             raise ValueError("another sort")
         return _parse(sort, value), _parse(identity, last_id)
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error) as error:
         raise InvalidError(
             "This cursor is not one of this list with this sort. Begin again without a cursor.",
             fields=(FieldProblem(field="cursor", message="not a cursor of this list and sort"),),
@@ -71,7 +104,10 @@ def _decode(cursor: str, sort: Column[Any], identity: Column[Any]) -> tuple[Any,
 def _parse(column: Column[Any], value: Any) -> Any:
     kind = column.type.python_type
     if kind is datetime:
-        return datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return moment
     if kind is int:
         return int(value)
     return kind(value)

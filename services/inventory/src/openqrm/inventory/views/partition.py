@@ -24,7 +24,7 @@ from openqrm.inventory.adapters.hosts import Hosts
 from openqrm.inventory.adapters.partitions import Partitions, row_to_partition, select_partitions
 from openqrm.inventory.adapters.tables import partitions, resources, strangers
 from openqrm.inventory.inventory import Inventory
-from openqrm.inventory.views.paging import escape_like, read_page
+from openqrm.inventory.views.paging import escape_like, page_of, read_page
 
 _SORT = {
     PartitionSort.NAME: resources.c.name,
@@ -74,10 +74,11 @@ async def list_partitions(inventory: Inventory, query: ListPartitions) -> Page[P
         if query.host is not None:
             host = await Hosts(connection).get_ref(query.host)
             statement = statement.where(partitions.c.host_id == host.id)
-        rows, cursor = await read_page(connection, statement, _SORT[query.sort], resources.c.id, query.paging)
-        found = [row_to_partition(row) for row in rows]
+        read = await read_page(connection, statement, _SORT[query.sort], resources.c.id, query.paging)
+        found = [row_to_partition(row) for row in read.rows]
         networks = await Partitions(connection).networks_of(nic.network_id for p in found for nic in p.nics)
-    return Page[PartitionView](items=tuple(p.view(networks) for p in found), next_cursor=cursor)
+    items, cursor = page_of(read, (partition.view(networks) for partition in found))
+    return Page[PartitionView](items=items, next_cursor=cursor)
 
 
 async def list_strangers(inventory: Inventory, query: ListStrangers) -> Page[StrangerView]:
@@ -89,9 +90,9 @@ async def list_strangers(inventory: Inventory, query: ListStrangers) -> Page[Str
         if query.host is not None:
             host = await Hosts(connection).get_ref(query.host)
             statement = statement.where(strangers.c.host_id == host.id)
-        column = strangers.c.partition_id
-        rows, cursor = await read_page(connection, statement, column, column, query.paging)
-    return Page[StrangerView](items=tuple(map(_stranger, rows)), next_cursor=cursor)
+        read = await read_page(connection, statement, strangers.c.partition_id, strangers.c.host_id, query.paging)
+    items, cursor = page_of(read, map(_stranger, read.rows))
+    return Page[StrangerView](items=items, next_cursor=cursor)
 
 
 def _stranger(row: Row[tuple[object, ...]]) -> StrangerView:

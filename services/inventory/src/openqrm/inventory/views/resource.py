@@ -11,7 +11,7 @@ from openqrm.contracts.paging import Page
 from openqrm.contracts.resource import GetResource, ListResources, ResourceKind, ResourceView
 from openqrm.inventory.adapters.tables import hosts, resources
 from openqrm.inventory.inventory import Inventory
-from openqrm.inventory.views.paging import escape_like, read_page
+from openqrm.inventory.views.paging import escape_like, page_of, read_page
 
 _SELECT = select(resources, hosts.c.id.label("host_id")).outerjoin(hosts, hosts.c.id == resources.c.id)
 _LIVE = resources.c.state.not_in(["deleted", "removed"])
@@ -57,5 +57,6 @@ async def list_resources(inventory: Inventory, query: ListResources) -> Page[Res
     if query.name_contains is not None:
         statement = statement.where(resources.c.name.ilike(f"%{escape_like(query.name_contains)}%"))
     async with inventory.database.transaction() as connection:
-        rows, cursor = await read_page(connection, statement, resources.c.name, resources.c.id, query.paging)
-    return Page[ResourceView](items=tuple(map(_view, rows)), next_cursor=cursor)
+        read = await read_page(connection, statement, resources.c.name, resources.c.id, query.paging)
+    items, cursor = page_of(read, map(_view, read.rows))
+    return Page[ResourceView](items=items, next_cursor=cursor)

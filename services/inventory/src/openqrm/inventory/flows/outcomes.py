@@ -1,0 +1,38 @@
+"""The end of a routed command, as its executor reports it, brought to the operation that it belongs to."""
+
+from openqrm.contracts.execution import ExecutionFailed, ExecutionSucceeded
+from openqrm.contracts.operation import TargetKind
+from openqrm.inventory.adapters.tables import inbox
+from openqrm.inventory.flows import hosts, partitions
+from openqrm.inventory.inventory import Inventory
+from openqrm.persistence.inbox import is_new
+
+
+async def take_in(
+    inventory: Inventory, report: ExecutionSucceeded | ExecutionFailed, message_id: str | None = None
+) -> None:
+    """End the operation, unless the report came before (by its `message_id`) or is not the one that is awaited."""
+    async with inventory.transaction() as tx:
+        if message_id is not None and not await is_new(tx.connection, inbox, message_id):
+            return
+        kind, target_id = await tx.operations.target_of(report.operation_id) or (None, None)
+        if target_id is None:
+            return
+        host = await tx.hosts.lock(target_id) if kind is TargetKind.HOST else None
+        partition = await tx.partitions.lock(target_id) if kind is TargetKind.PARTITION else None
+        operation = await tx.operations.lock(report.operation_id)
+        if operation is None or operation.is_ended:
+            return
+        awaited = operation.context.routed_to, operation.context.routed_verb or report.subject_verb
+        if awaited != (report.host_id, report.subject_verb):
+            return  # of an earlier step of the same operation
+        if host is not None and host.operation_id == operation.id:
+            if isinstance(report, ExecutionSucceeded):
+                await hosts.succeeded(inventory, tx, operation, host, report)
+            else:
+                await hosts.failed(tx, operation, host, report)
+        elif partition is not None and partition.operation_id == operation.id:
+            if isinstance(report, ExecutionSucceeded):
+                await partitions.succeeded(inventory, tx, operation, partition, report)
+            else:
+                await partitions.failed(inventory, tx, operation, partition, report)
