@@ -185,3 +185,13 @@ def test_a_hybrid_image_may_be_called_raw() -> None:
     assert recognise(iso(MIB)[:33000], MIB, ImageFormat.RAW) == (ImageFormat.RAW, 1)
     with pytest.raises(HttpError):
         recognise(qcow2(MIB), 4096, ImageFormat.ISO)
+
+
+async def test_the_same_upload_twice_is_one_operation(site, operator, inventory) -> None:
+    answers = [
+        await operator.post("/api/v1/images?name=once&wait=10", content=b"again", headers={"Idempotency-Key": "monday"})
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+    assert len(inventory.commands) == 1

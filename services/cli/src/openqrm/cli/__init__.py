@@ -1,1 +1,1 @@
-""""""
+"""The command line: everything that the API can, for people and for scripts."""

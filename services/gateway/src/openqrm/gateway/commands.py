@@ -102,7 +102,7 @@ class Commands:
     async def carry_out(self, command: Command, wish: Wish, target: str) -> OperationView:
         """Publish a command and return its operation as soon as the wish is met; raise if it is refused."""
         with self._waiters.watch(command.operation_id) as watch:
-            operation = await self._known(command) if wish.repeated else None
+            operation = await self.known(type(command), wish)
             if operation is None:
                 await self._publish(command)
                 operation = await watch.first(self._accept_seconds) or await self._asked(command.operation_id)
@@ -128,7 +128,16 @@ class Commands:
     async def read(self, operation_id: UUID, wait_seconds: int) -> OperationView:
         """An operation, as soon as it has ended or the time is over."""
         with self._waiters.watch(operation_id) as watch:
-            operation = await self._questions.ask(GetOperation(operation_id=operation_id))
+            try:
+                operation = await self._questions.ask(GetOperation(operation_id=operation_id))
+            except OpenQrmError as error:
+                if error.code is not ProblemCode.NOT_FOUND or not wait_seconds:
+                    raise
+                # Its command may still be on the bus, waiting for inventory.
+                begun = await watch.first(wait_seconds)
+                if begun is None:
+                    raise
+                operation = begun
             return await self._until_end(watch, operation, wait_seconds)
 
     async def _until_end(self, watch: Watch, operation: OperationView, seconds: float) -> OperationView:
@@ -141,10 +150,12 @@ class Commands:
             operation = await self._asked(operation.id) or operation
         return operation
 
-    async def _known(self, command: Command) -> OperationView | None:
+    async def known(self, command: type[Command], wish: Wish) -> OperationView | None:
         """The operation, if the same command came before."""
+        if not wish.repeated:
+            return None
         try:
-            operation = await self._questions.ask(GetOperation(operation_id=command.operation_id))
+            operation = await self._questions.ask(GetOperation(operation_id=wish.operation_id))
         except OpenQrmError as error:
             if error.code is ProblemCode.NOT_FOUND:
                 return None

@@ -78,8 +78,10 @@ def add(nouns: Nouns, folder: ImageFolder) -> None:
             note.target = values.get("name", "")
             told, image_format, digest = _check(told_model, values)
             folder.check_room(coming.size)
-            if not wish.repeated:
-                await _refuse_duplicate(nouns, note.target)
+            if known := await nouns.commands.known(RegisterImage, wish):
+                await discard(coming.chunks, 2)
+                return operation_response(known, wish)
+            await _refuse_duplicate(nouns, note.target)
             image = await folder.store(coming.chunks, digest, image_format, coming.size)
         except Exception:
             await discard(coming.chunks, 2)

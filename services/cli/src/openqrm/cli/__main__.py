@@ -1,0 +1,5 @@
+"""`python -m openqrm.cli`."""
+
+from openqrm.cli.main import main
+
+main()
