@@ -27,9 +27,9 @@ from openqrm.testkit.nats import NatsServer, nats_server
 from openqrm.testkit.waiting import eventually
 
 QUICK: dict[str, Any] = {
-    "ping_interval": 0.2,
+    "ping_interval": 0.1,
     "ping_timeout": 0.3,
-    "observe_interval": 0.2,
+    "observe_interval": 0.1,
     "reconnect_first": 0.1,
     "reconnect_longest": 0.3,
     "set_aside": 0.1,

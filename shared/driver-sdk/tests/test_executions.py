@@ -142,15 +142,14 @@ async def test_a_call_that_cannot_be_cancelled_is_left_behind(bench: Any) -> Non
 
 async def test_a_forced_shutdown_stops_what_does_not_listen(bench: Any) -> None:
     (view,) = await bench.ready()
-    partition = await bench.run(view, name="deaf !ignores-shutdown")
+    kept, forced = [await bench.run(view, name="deaf !ignores-shutdown") for _ in range(2)]
     shutdown = {"timeout_seconds": 1}
-    failed = await bench.inventory.failure(
-        bench.command(ExecuteShutdownPartition, view, partition, force=False, **shutdown)
+    failed, outcome = await asyncio.gather(
+        bench.inventory.failure(bench.command(ExecuteShutdownPartition, view, kept, force=False, **shutdown)),
+        bench.inventory.success(bench.command(ExecuteShutdownPartition, view, forced, force=True, **shutdown)),
     )
     assert failed.error.code is ProblemCode.TIMED_OUT
-    outcome = await bench.inventory.success(
-        bench.command(ExecuteShutdownPartition, view, partition, force=True, **shutdown)
-    )
+    assert failed.observed.state is RUNNING
     assert outcome.observed.state is STOPPED
     assert outcome.result == {"forced": True}
 

@@ -96,7 +96,7 @@ async def test_one_that_was_removed_unheard_is_noticed_in_the_list(bench: Any) -
 async def test_a_host_is_told_connected_once_and_observed(bench: Any) -> None:
     (view,) = await bench.ready()
     await bench.inventory.until(lambda: _about(bench, HostObserved, view))
-    await bench.clock.sleep(1.0)  # several readings, none of them news
+    await bench.clock.sleep(0.5)  # several readings, none of them news
     assert len(_about(bench, HostConnected, view)) == 1
     assert len(_about(bench, HostObserved, view)) == 1
     assert _about(bench, HostObserved, view)[0].facts.cpus == 16
@@ -104,7 +104,7 @@ async def test_a_host_is_told_connected_once_and_observed(bench: Any) -> None:
 
 
 async def test_everything_is_told_now_and_then(bench: Any) -> None:
-    (view,) = await bench.ready(full_observation_interval=0.5)
+    (view,) = await bench.ready(full_observation_interval=0.2)
     await bench.inventory.until(lambda: len(_about(bench, HostObserved, view)) >= 3)
 
 
@@ -113,7 +113,7 @@ async def test_a_host_that_does_not_answer_is_told_once_until_it_does(bench: Any
     bench.fake(view).lose()
     await bench.executor()
     await bench.inventory.until(lambda: _about(bench, HostDisconnected, view))
-    await bench.clock.sleep(1.0)
+    await bench.clock.sleep(0.5)
     (lost,) = _about(bench, HostDisconnected, view)
     assert "does not answer" in lost.reason
     bench.fake(view).find()
@@ -173,7 +173,7 @@ async def test_a_change_by_itself_is_told_at_once_and_only_once(bench: Any) -> N
     before = len(_about(bench, HostObserved, view))
     bench.fake(view).crash(partition.id)
     await bench.inventory.until(lambda: bench.inventory.heard(PartitionObserved))
-    await bench.clock.sleep(0.8)
+    await bench.clock.sleep(0.5)
     (told,) = bench.inventory.heard(PartitionObserved)
     assert (told.partition_id, told.observed.state, told.reason) == (partition.id, ObservedState.CRASHED, "crashed")
     assert len(_about(bench, HostObserved, view)) == before, "what was told is no news for the next reading"
@@ -193,7 +193,7 @@ async def test_what_an_execution_did_is_no_news(bench: Any) -> None:
     (view,) = await bench.ready(observe_interval=0.2)
     await bench.inventory.until(lambda: _about(bench, HostObserved, view))
     await bench.run(view)
-    await bench.clock.sleep(0.8)
+    await bench.clock.sleep(0.5)
     assert len(_about(bench, HostObserved, view)) == 1
 
 
