@@ -1,7 +1,9 @@
 """Around every request: its span, its metrics, the limit of its body and the headers of its answer. Pure ASGI."""
 
+import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import unquote
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -17,6 +19,9 @@ STREAMING = "openqrm.streaming"
 
 ESCAPED_SLASH = "\x00"
 """Stands for a slash inside of a path's segment, as in the name `a/b`; no name may contain the character itself."""
+
+DISCARD_SECONDS = 2.0
+"""For how long the rest of a body that is too large is taken and thrown away."""
 
 UNLIMITED = frozenset({("POST", "/api/v1/images")})
 """Bodies that are read piece by piece; their routes have limits of their own."""
@@ -77,6 +82,8 @@ class Edge:
             except Exception as error:
                 response = problem_response(error, scope["path"])
                 if status == 0:
+                    if isinstance(error, HttpError) and error.status == 413:
+                        await _discard(scope, receive)
                     await response(scope, receive, send_with_headers)
                 else:
                     raise
@@ -97,6 +104,19 @@ class Edge:
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > self._limit:
                 raise too_large(self._limit)
+
+
+async def _discard(scope: Scope, receive: Receive) -> None:
+    """Take what is still on its way, for a moment, and throw it away.
+
+    A connection that is closed with bytes unread is reset, and the client never reads why it was refused.
+    """
+    if any(name == b"expect" for name, _ in scope["headers"]):
+        return  # it waits for our word before it sends anything
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                pass
 
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
