@@ -24,7 +24,7 @@ STOP_SECONDS = 60.0
 SERVING = "Ctrl-C stops everything"
 """The last line that a start shows before it serves."""
 
-_FOR_CLIENTS = ("PATH", "HOME", "LC_ALL", "PYTHONPATH", "OPENQRM_STATE")
+_FOR_CLIENTS: tuple[str, ...] = ("PATH", "HOME", "LC_ALL", "PYTHONPATH", "OPENQRM_STATE")
 
 Json = dict[str, Any]
 
@@ -215,6 +215,7 @@ class Installation:
 
     async def cli(self, *arguments: str, text: str | None = None, **environment: str) -> "Output":
         """Run the command line tool."""
+        known: dict[str, str] = {key: value for key, value in self.environment.items() if key in _FOR_CLIENTS}
         process = await asyncio.create_subprocess_exec(
             str(ROOT / ".venv/bin/openqrm"),
             *arguments,

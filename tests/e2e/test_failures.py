@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from installation import Client
+from installation import Client, Json
 
 from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.ids import new_id
@@ -27,7 +27,7 @@ async def test_what_does_not_exist(admin: Client) -> None:
         ("DELETE", f"/tokens/{new_id()}"),
         ("DELETE", f"/sessions/{new_id()}"),
     ):
-        body = {} if method in ("POST", "PATCH") else None
+        body: Json | None = {} if method in ("POST", "PATCH") else None
         assert (await admin.refused(method, path, body, status=404))["code"] == "not-found", path
 
 
