@@ -108,7 +108,7 @@ class SerialChannel:
             if go_on:
                 self._held_back = False
         if go_on:
-            with contextlib.suppress(libvirt.libvirtError, TimeoutError):
+            with contextlib.suppress(libvirt.libvirtError, ConnectionError, TimeoutError):
                 await self._session.run(
                     lambda _connection: self._stream.eventUpdateCallback(_READ_EVENTS | _END_EVENTS), _WRITE_SECONDS
                 )
@@ -118,8 +118,9 @@ class SerialChannel:
         """Send bytes to the guest. Raises HostUnreachableError when the console is closed or takes nothing."""
         try:
             await self._session.run(lambda _connection: self._send(data), _WRITE_SECONDS)
-        except (libvirt.libvirtError, TimeoutError) as error:
-            raise HostUnreachableError(f"The serial console takes no more input: {error or 'it hangs'}") from error
+        except (libvirt.libvirtError, ConnectionError, TimeoutError) as error:
+            words = str(error) or "it hangs"
+            raise HostUnreachableError(f"The serial console takes no more input: {words}") from error
 
     def _send(self, data: bytes) -> None:
         pause = threading.Event()

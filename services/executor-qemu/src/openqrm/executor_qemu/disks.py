@@ -3,6 +3,8 @@
 import xml.etree.ElementTree as ET
 from typing import Any
 
+import libvirt
+
 from openqrm.contracts.partition import DiskBus, DiskDefinition, PartitionDefinition
 from openqrm.driver.capabilities import Work
 from openqrm.executor_qemu.connection import HostLink
@@ -29,7 +31,12 @@ async def attach_disk(link: HostLink, partition: PartitionDefinition, disk: Disk
         ensure_secrets(connection, (disk,))
         if disk.bus is DiskBus.SCSI:
             attach(connection, partition, _find_scsi_controller, _SCSI_CONTROLLER)
-        attach(connection, partition, lambda text: find_disk(text, disk.target), xml)
+        try:
+            attach(connection, partition, lambda text: find_disk(text, disk.target), xml)
+        except libvirt.libvirtError:
+            if all(find_disk(text, disk.target) is None for _flag, text in need(connection, partition).scopes()):
+                forget_secrets(connection, (disk,))
+            raise
 
     await link.call(f"attach disk {disk.target} to {called(partition)}", run, DEVICE_SECONDS)
 

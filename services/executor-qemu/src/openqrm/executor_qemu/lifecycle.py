@@ -1,10 +1,19 @@
 """Making, starting, ending and removing partitions; pausing them."""
 
+import logging
 from typing import Any
 
 import libvirt
 
-from openqrm.contracts.errors import ConflictError, DriverError, TimedOutError, UnsupportedError, WrongStateError
+from openqrm.contracts.errors import (
+    ConflictError,
+    DriverError,
+    OpenQrmError,
+    PermanentError,
+    TimedOutError,
+    UnsupportedError,
+    WrongStateError,
+)
 from openqrm.contracts.partition import DiskDefinition, Firmware, PartitionDefinition
 from openqrm.contracts.states import ObservedState
 from openqrm.driver.capabilities import Work
@@ -19,6 +28,8 @@ from openqrm.executor_qemu.passwords import ensure_secrets, forget_secrets
 from openqrm.executor_qemu.pinning import check_pins
 from openqrm.executor_qemu.sides import full_side
 from openqrm.executor_qemu.volumes import check_size, delete_volumes, existing_volumes, make_disk_volume
+
+_log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 DESTROY_SECONDS = 60.0
@@ -97,12 +108,31 @@ async def create(link: HostLink, partition: PartitionDefinition, work: Work) -> 
     making = frozenset(missing | (unfinished & {str(disk.id) for disk in made}))
     marks = Marks(partition.epoch, making=making)
     await define(link, partition, marks, work, None if sight is None else sight.domain.name())
-    for disk in made:
-        if str(disk.id) in making:
-            await make_disk_volume(link, partition, disk, work)
-            marks = marks.without_making(str(disk.id))
-            await _write_marks(link, partition, marks)
+    try:
+        for disk in made:
+            if str(disk.id) in making:
+                await make_disk_volume(link, partition, disk, work)
+                marks = marks.without_making(str(disk.id))
+                await _write_marks(link, partition, marks)
+    except PermanentError:
+        if sight is None:  # it will never become a partition: leave nothing of it
+            await _undo_create(link, partition, tuple(disk for disk in made if str(disk.id) in making))
+        raise
     await work.progress(95, "defined")
+
+
+async def _undo_create(link: HostLink, partition: PartitionDefinition, disks: tuple[DiskDefinition, ...]) -> None:
+    def remove(connection: Any) -> None:
+        sight = look(connection, partition.id)
+        if sight is not None and not sight.active:
+            undefine(sight.domain)
+        forget_secrets(connection, partition.disks)
+
+    try:
+        await link.call(f"clear away {called(partition)}", remove)
+        await delete_volumes(link, partition, disks)
+    except OpenQrmError as error:
+        _log.warning("something of %s stays on host %s: %s", called(partition), link.host.name, error)
 
 
 async def _write_marks(link: HostLink, partition: PartitionDefinition, marks: Marks) -> None:

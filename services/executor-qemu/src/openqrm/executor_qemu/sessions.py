@@ -142,12 +142,16 @@ class Session:
                 self._left.notify_all()
 
     async def run(self, function: Callable[[Any], T], timeout: float | None) -> T:
-        """Run `function(connection)` in a thread. Raises libvirtError, or TimeoutError while it may still hang."""
+        """Run `function(connection)` in a thread. Raises libvirtError, ConnectionError when it is closed,
+        or TimeoutError while the call may still hang.
+        """
 
         def inside() -> T:
             with self.held() as connection:
                 return function(connection)
 
+        if self._closed:
+            raise ConnectionError("the connection to the host is closed")
         return await self._worker.run(inside, timeout)
 
     def close(self) -> None:
