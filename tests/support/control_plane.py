@@ -3,8 +3,9 @@
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +20,31 @@ from openqrm.bus.follow import Followed
 from openqrm.bus.settings import BusSettings
 from openqrm.bus.streams import EVENTS, provision
 from openqrm.contracts.clock import Clock, SystemClock
-from openqrm.contracts.host import EnrolHost, HostConnection
-from openqrm.contracts.message import CLIENT, EXECUTOR, INVENTORY, SCHEDULER, Command, Query, message_for
+from openqrm.contracts.host import EnrolHost, GetHost, HostConnection, HostEvent, HostView
+from openqrm.contracts.ids import new_id
+from openqrm.contracts.message import (
+    CLIENT,
+    EXECUTOR,
+    HA_MONITOR,
+    INVENTORY,
+    SCHEDULER,
+    Command,
+    Event,
+    Query,
+    message_for,
+)
 from openqrm.contracts.network import CreateNetwork
 from openqrm.contracts.operation import OperationEvent, OperationView
+from openqrm.contracts.partition import CreatePartition, GetPartition, PartitionEvent, PartitionView
 from openqrm.driver.executor import ExecutorService
+from openqrm.driver.executor.settings import ExecutorSettings
 from openqrm.driver.manifest import load_manifest
 from openqrm.embedded.account import service_account
 from openqrm.embedded.nats import EmbeddedNats, NatsUser
 from openqrm.embedded.postgres import EmbeddedPostgres
 from openqrm.embedded.state import StateFolder
 from openqrm.executor_fake.driver import FakeDriver
+from openqrm.executor_fake.host import FakeHost
 from openqrm.executor_fake.world import FakeWorld
 from openqrm.inventory.app import InventoryService
 from openqrm.inventory.settings import InventorySettings
@@ -39,8 +54,37 @@ from openqrm.telemetry.tracing import Tracing
 
 Result = TypeVar("Result", bound=BaseModel)
 
-ROLES = {INVENTORY: INVENTORY, SCHEDULER: SCHEDULER, "executor-fake": EXECUTOR, "client": CLIENT}
+ROLES = {
+    INVENTORY: INVENTORY,
+    SCHEDULER: SCHEDULER,
+    HA_MONITOR: HA_MONITOR,
+    "executor-fake": EXECUTOR,
+    "client": CLIENT,
+}
 PATIENCE_SECONDS = 30.0
+
+QUICK_EXECUTOR = ExecutorSettings(
+    default_timeout=3.0,
+    cancel_grace=0.2,
+    retry_limit=0.5,
+    unreachable_limit=1.0,
+    set_aside=0.2,
+    drain_limit=1.0,
+    ping_interval=0.2,
+    ping_timeout=1.0,
+    ping_failures=1,
+    connect_timeout=2.0,
+    observe_interval=0.5,
+    reconnect_first=0.1,
+    reconnect_longest=0.5,
+)
+"""The same behaviour as in production, with everything that waits made short."""
+
+
+def quick_inventory(dsn: str, **changes: object) -> InventorySettings:
+    """Settings of inventory with everything that waits made short."""
+    short = {"sweep_seconds": 0.3, "stuck_seconds": 1.0, "waiting_seconds": 2.0, "heartbeat_seconds": 0.5}
+    return InventorySettings(**{"dsn": dsn, **short, **changes})
 
 
 @dataclass
@@ -113,25 +157,97 @@ class ControlPlane:
                         return event
                 await self._news.wait()
 
+    async def publish(self, event: Event, user: str = "executor-fake") -> int | None:
+        """Publish an event as one of the services does."""
+        bus = self.bus(user)
+        await bus.connect()
+        try:
+            return await bus.publish(event)
+        finally:
+            await bus.stop()
+
+    async def told(self, operation: OperationView, *subjects: str) -> None:
+        """Await that just these facts were told of an operation's target, in this order; what else changed aside."""
+
+        def facts() -> tuple[str, ...]:
+            return tuple(
+                subject
+                for subject, event in self.events
+                if isinstance(event, PartitionEvent | HostEvent)
+                and event.operation_id == operation.id
+                and not subject.endswith(".changed")
+            )
+
+        async with self._news:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS / 6):
+                    while facts() != subjects:
+                        await self._news.wait()
+            except TimeoutError:
+                raise AssertionError(f"{facts()} were told, not {subjects}") from None
+
     async def enrol(self, name: str, uri: str | None = None, **options: object) -> OperationView:
         """Enrol a fake host."""
         connection = HostConnection(uri=uri or f"fake://{name}?cpus=8&memory_mib=16384")
         return await self.run(EnrolHost(name=name, technology="fake", connection=connection, **options))
 
-    async def start_services(self, settings: InventorySettings | None = None) -> None:
-        """Start inventory, scheduler and the fake executor."""
+    async def ready_host(self, name: str, plan: str = "cpus=8&memory_mib=16384", **options: object) -> HostView:
+        """Enrol a fake host of a machine of its own, which must become ready."""
+        ended = await self.enrol(name, f"fake://{new_id().hex}?{plan}", **options)
+        assert ended.state == "succeeded", ended.error
+        return await self.host(str(ended.target_id))
+
+    def fake(self, host: HostView) -> FakeHost:
+        """The simulated host behind one of ours."""
+        return self.world.host(host.connection)
+
+    async def make(self, name: str, host: str | None = None, **wishes: object) -> PartitionView:
+        """Create a small partition, which must succeed."""
+        fields = {"name": name, "technology": "fake", "host": host, "memory_mib": 256, **wishes}
+        ended = await self.run(CreatePartition(**fields))
+        assert ended.state == "succeeded", ended.error
+        return await self.partition(str(ended.target_id))
+
+    async def partition(self, ref: str) -> PartitionView:
+        """A partition as it is now."""
+        return await self.ask(GetPartition(partition=ref))
+
+    async def host(self, ref: str) -> HostView:
+        """A host as it is now."""
+        return await self.ask(GetHost(host=ref))
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Await that something becomes true that no event tells."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await condition():
+                await self.clock.sleep(0.02)
+
+    async def start_services(self, **settings: object) -> None:
+        """Start inventory (with changed settings), scheduler and the fake executor."""
+        await self.start_inventory(**settings)
+        await self.start_scheduler()
+        await self.start_executor()
+
+    async def start_inventory(self, **settings: object) -> None:
+        """Start inventory, with changed settings."""
         bus = self.bus(INVENTORY)
-        settings = settings or InventorySettings(dsn=self.dsn, sweep_seconds=0.5, stuck_seconds=2)
-        self.inventory = InventoryService(bus, self.clock, settings, bus.tracing)
+        self.inventory = InventoryService(bus, self.clock, quick_inventory(self.dsn, **settings), bus.tracing)
         await self.inventory.start()
-        self.scheduler = SchedulerService(self.bus(SCHEDULER), self.clock, SchedulerSettings())
+
+    async def start_scheduler(self) -> None:
+        """Start the scheduler and wait until it answers."""
+        self.scheduler = SchedulerService(self.bus(SCHEDULER), self.clock, SchedulerSettings(retry_seconds=0.1))
         await self.scheduler.start()
         await self.scheduler.wait_until_built()
+
+    async def start_executor(self) -> None:
+        """Start the fake executor."""
         self.executor = ExecutorService(
             FakeDriver(self.world, self.clock),
             load_manifest("openqrm.executor_fake"),
             self.bus("executor-fake"),
             self.clock,
+            QUICK_EXECUTOR,
         )
         await self.executor.start()
 
@@ -141,10 +257,26 @@ class ControlPlane:
         await self.scheduler.stop()
         await self.inventory.stop()
 
+    async def kill_nats(self) -> None:
+        """End NATS as a power cut would; `nats.start()` begins anew on the same folder."""
+        await _kill(self.nats.pid, self.clock)
+        await self.nats.stop()
+
+    async def kill_postgres(self) -> None:
+        """End PostgreSQL as a power cut would; `postgres.start()` begins anew on the same folder."""
+        await _kill(self.postgres.pid, self.clock)
+        await self.postgres.stop()
+
+
+async def _kill(pid: int | None, clock: Clock) -> None:
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await clock.sleep(0.1)
+
 
 @asynccontextmanager
-async def running_control_plane() -> AsyncIterator[ControlPlane]:
-    """Start everything in a folder of its own; end and remove it afterwards."""
+async def running_control_plane(**settings: object) -> AsyncIterator[ControlPlane]:
+    """Start everything in a folder of its own, inventory with changed settings; end and remove it afterwards."""
     clock = SystemClock()
     folder = Path(tempfile.mkdtemp(prefix="openqrm-test-", dir="/var/tmp"))
     os.chmod(folder, 0o711)  # noqa: PTH101, S103 - the account of PostgreSQL passes through
@@ -174,7 +306,7 @@ async def running_control_plane() -> AsyncIterator[ControlPlane]:
         await provisioner.connect()
         await provision(provisioner.js, ["fake"])
         await provisioner.stop()
-        await plane.start_services()
+        await plane.start_services(**settings)
         plane.client = plane.bus("client")
         await plane.client.start()
         await plane.client.follow(EVENTS, plane.on_event)
