@@ -139,9 +139,17 @@ class HostLink:
             session.close()
 
     async def close(self) -> None:
-        """Let go of the host."""
+        """Let go of the host for good."""
         self._closed = True
-        for task in (self._supervisor, self._opening):
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """Drop every connection; who calls next opens a new one.
+
+        A migration outlives the loss of a host: it has to ask it again who has the partition.
+        """
+        tasks, self._supervisor = (self._supervisor, self._opening), None
+        for task in tasks:
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, OpenQrmError):
@@ -150,6 +158,7 @@ class HostLink:
             if session is not None:
                 session.close()
         self._session = None
+        self._idle.clear()
         self._tell_lost(HostUnreachableError(f"Host '{self.host.name}' was let go of."))
         await self._line.close()
 

@@ -53,16 +53,17 @@ class QemuDriver:
         await (await self._link(host)).connect()
 
     async def disconnect(self, host_id: UUID) -> None:
-        link = self._links.pop(host_id, None)
-        if link is not None:
-            await link.close()
+        link = self._links.get(host_id)
+        if link is not None:  # it stays: a migration may hold it
+            await link.hang_up()
 
     async def ping(self, host: Host) -> None:
         await (await self._link(host)).ping()
 
     async def close(self) -> None:
-        for host_id in list(self._links):
-            await self.disconnect(host_id)
+        links, self._links = self._links, {}
+        for link in links.values():
+            await link.close()
         if self._transport is not None:
             transport, self._transport = self._transport, None
             await transport.close()
