@@ -1,5 +1,6 @@
 """Starts libvirtd.sh, for tests on real guests without a real host."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -25,12 +26,24 @@ def skip_unless_possible() -> None:
 class PrivateLibvirtd:
     """One libvirtd with guests of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, beside: "PrivateLibvirtd | None" = None) -> None:
+        """`beside` another one, it shares that one's network, so that guests can move between them."""
         self.folder = folder
         script = Path(__file__).with_name("libvirtd.sh")
-        command = ["unshare", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc", "/bin/bash", str(script)]
-        self._process = subprocess.Popen([*command, str(folder)], stdin=subprocess.DEVNULL)
+        network = ["-n"] if beside is None else []
+        enter = [] if beside is None else ["nsenter", f"--net=/proc/{beside._process.pid}/ns/net"]
+        command = [*enter, "unshare", "-m", "-u", "-p", *network, "-f", "--kill-child", "--mount-proc"]
+        name = f"host{0 if beside is None else 1}"
+        self._process = subprocess.Popen(
+            [*command, "/bin/bash", str(script), str(folder), name], stdin=subprocess.DEVNULL
+        )
         self.wait()
+
+    def enter_network(self) -> None:
+        """Put the calling thread into its network, so that it reaches displays that listen on the loopback there."""
+        with Path(f"/proc/{self._process.pid}/ns/net").open() as network:
+            if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), 0) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
 
     @property
     def uri(self) -> str:
@@ -68,6 +81,14 @@ class PrivateLibvirtd:
         for process in hit:
             os.kill(process, number)
         return len(hit)
+
+    def kill_guest(self, words: str) -> None:
+        """Kill the QEMU process whose command line has these words."""
+        for process, comm in self._children().items():
+            if comm.startswith("qemu-system") and words in Path(f"/proc/{process}/cmdline").read_text(errors="replace"):
+                os.kill(process, signal.SIGKILL)
+                return
+        raise LookupError(words)
 
     def kill_libvirtd(self) -> None:
         """Kill it hard and keep it down; guests run on."""

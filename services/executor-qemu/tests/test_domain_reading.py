@@ -77,3 +77,9 @@ def test_own_volumes_are_those_with_our_name_in_our_folder(recorded: Recorded) -
 )
 def test_states(state: int, reason: int, persistent: bool, expected: ObservedState) -> None:
     assert observed_state(state, reason, persistent) is expected
+
+
+def test_the_memory_of_ours_is_what_the_balloon_is_set_to(recorded: Recorded) -> None:
+    xml = recorded("libvirt-9.0.0-running.xml").replace("131072</currentMemory>", "262144</currentMemory>")
+    assert read_partition(xml, 1, 1, True).memory_mib == 256
+    assert read_partition(xml, 1, 1, True, recorded("libvirt-9.0.0-stopped.xml")).memory_mib == 128

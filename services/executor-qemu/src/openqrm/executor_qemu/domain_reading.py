@@ -125,12 +125,20 @@ def read_size(domain: ET.Element) -> Size:
     )
 
 
-def read_partition(xml: str, state: int, reason: int, persistent: bool) -> ObservedPartition:
-    """A domain as a partition seen on its host."""
+def read_partition(
+    xml: str, state: int, reason: int, persistent: bool, config_xml: str | None = None
+) -> ObservedPartition:
+    """A domain as a partition seen on its host.
+
+    With `config_xml`, its definition for the next start, the memory of one of ours is what its balloon is set to:
+    while the guest's driver is not up yet, or where it has none, the balloon itself still stands at the ceiling.
+    """
     domain = parse_xml(xml)
     marks: Marks | None = read_marks(domain)
     size = read_size(domain)
-    vcpus = size.vcpus
+    vcpus, memory_mib = size.vcpus, size.memory_mib
+    if marks is not None and config_xml is not None:
+        memory_mib = read_size(parse_xml(config_xml)).memory_mib
     if marks is not None and marks.guest_vcpus is not None and vcpus is not None:
         vcpus = min(vcpus, marks.guest_vcpus)
     return ObservedPartition(
@@ -138,7 +146,7 @@ def read_partition(xml: str, state: int, reason: int, persistent: bool) -> Obser
         name=domain.findtext("title") or domain.findtext("name", ""),
         state=observed_state(state, reason, persistent),
         epoch=None if marks is None else marks.epoch,
-        memory_mib=size.memory_mib,
+        memory_mib=memory_mib,
         memory_max_mib=size.memory_max_mib,
         vcpus=vcpus,
         vcpus_max=size.vcpus_max,

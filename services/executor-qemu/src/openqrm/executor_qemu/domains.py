@@ -103,7 +103,9 @@ def observe_domain(domain: Any) -> ObservedPartition | None:
     """One domain as an observation; None when it vanished meanwhile."""
     try:
         state, reason = domain.state()
-        return read_partition(domain.XMLDesc(0), state, reason, bool(domain.isPersistent()))
+        persistent = bool(domain.isPersistent())
+        config_xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else None
+        return read_partition(domain.XMLDesc(0), state, reason, persistent, config_xml)
     except libvirt.libvirtError as error:
         if is_gone(error):
             return None
