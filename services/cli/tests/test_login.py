@@ -1,7 +1,16 @@
 """Which server the program talks to, and with which token."""
 
+import asyncio
 import json
+from datetime import datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from openqrm.gateway.app import GatewayService
 
@@ -67,3 +76,41 @@ async def test_what_is_not_openqrm_is_recognised(cli, site) -> None:
     ran = await cli.run("whoami", "--url", site.nats.url.replace("nats", "http"))
     assert ran.code == 1
     assert "Traceback" not in ran.err
+
+
+def self_signed(folder: Path, now: datetime) -> tuple[Path, Path]:
+    """A certificate for this machine that no authority knows, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "openQRM test")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    certificate = (
+        builder.not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    cert_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return cert_file, key_file
+
+
+async def test_everything_goes_by_tls_where_the_server_has_a_certificate(cli, site, inventory, tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path, site.clock.now())
+    gateway = site.gateway(tls_cert=cert, tls_key=key)
+    await gateway.start()
+    try:
+        assert gateway.url.startswith("https://")
+        password = (site.folder / "admin-password").read_text()
+        arguments = ("login", gateway.url, "--user", "admin", "--password-stdin")
+        strange = await cli.run(*arguments, stdin=password)
+        assert (strange.code, "certificate" in strange.err.lower()) == (1, True)
+        known = await cli.run(*arguments, "--ca-file", str(cert), stdin=password)
+        assert known.code == 0, known.err
+        assert (await cli.run("status")).code == 0
+        process = await cli.start("console", "web 1", "--linger", "0.5")
+        async with asyncio.timeout(20):
+            out, err = await process.communicate(b"x")
+        assert out == b"login: <x>", err
+    finally:
+        await gateway.stop()

@@ -1,6 +1,7 @@
 """Who did what."""
 
 import httpx
+from sqlalchemy import text
 
 
 async def entries(admin: httpx.AsyncClient, **filters: str) -> list[dict[str, object]]:
@@ -53,3 +54,10 @@ async def test_passwords_and_tokens_are_not_in_it(admin: httpx.AsyncClient, inve
     newest = (await entries(admin))[0]
     assert newest["target"] == made["id"]
     assert made["token"] not in str(newest)
+
+
+async def test_a_request_does_not_wait_for_the_disk(gateway, inventory) -> None:
+    async with gateway._audit._writing.connect() as connection:
+        assert (await connection.execute(text("SHOW synchronous_commit"))).scalar_one() == "off"
+    async with gateway.database.transaction() as connection:
+        assert (await connection.execute(text("SHOW synchronous_commit"))).scalar_one() == "on"

@@ -10,8 +10,14 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from openqrm.cli.client import Json
+
+_PIPE_WIDTH = 100_000
+_LONG = 36
+"""Characters of an id, which is of use only as a whole."""
+_GAP = 3
 
 Column = tuple[str, str | Callable[[Json], object]]
 """Heading, and the field's dotted path or a function of the item."""
@@ -29,7 +35,9 @@ class Output:
 
     def __init__(self, output: OutputFormat) -> None:
         self.as_json = output is OutputFormat.JSON
-        self.console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+        # Into a pipe lines go whole, however long; only a terminal has an edge.
+        width = None if sys.stdout.isatty() else _PIPE_WIDTH
+        self.console = Console(width=width, highlight=False)
         self.messages = Console(stderr=True, highlight=False)
 
     def say(self, text: str) -> None:
@@ -50,18 +58,28 @@ class Output:
         sys.stdout.flush()
 
     def table(self, items: Iterable[Json], columns: Sequence[Column]) -> None:
-        """A table for people."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        for heading, _ in columns:
-            table.add_column(heading, overflow="fold")
-        count = 0
-        for item in items:
-            table.add_row(*(cell(_value(item, source)) for _, source in columns))
-            count += 1
-        if count:
-            self.console.print(table)
-        else:
+        """A table for people: as many columns, from the left, as the terminal has room for."""
+        rows = [[cell(_value(item, source)) for _, source in columns] for item in items]
+        if not rows:
             self.say("There are none.")
+            return
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        shown = self._fitting([heading for heading, _ in columns], rows)
+        for heading, _ in columns[:shown]:
+            table.add_column(heading, no_wrap=True)
+        for row in rows:
+            table.add_row(*row[:shown])
+        self.console.print(table)
+
+    def _fitting(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+        """How many columns fit; a long text may be cut off, so it counts as no more than _LONG."""
+        room = self.console.width
+        for index, heading in enumerate(headings):
+            widest = max(Text.from_markup(row[index]).cell_len for row in rows)
+            room -= max(len(heading), min(widest, _LONG)) + _GAP
+            if room < 0:
+                return max(index, 1)
+        return len(headings)
 
     def show(self, document: Json) -> None:
         """One thing with all its fields."""

@@ -103,7 +103,7 @@ class GatewayService:
         accounts = Accounts(self.database, clock)
         passwords = Passwords()
         self._first_start = FirstStart(self.database, accounts, passwords, settings, clock)
-        self._audit = AuditLog(self.database)
+        self._audit = AuditLog(self.database, settings.dsn)
         authenticator = Authenticator(accounts, clock, settings.credential_cache_seconds)
         guard = Guard(authenticator, self._audit, clock)
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select
 
 from openqrm.contracts.clock import Clock
 from openqrm.gateway.adapters.tables import audit
@@ -44,8 +44,12 @@ class AuditLog:
     operations themselves, with who asked for them, are kept by inventory with a full commit.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, dsn: str) -> None:
         self._database = database
+        self._own = Database(dsn, database.schema, pool_size=1)
+        # One statement per batch, on a connection that does not wait for the disk.
+        self._writing = self._own.engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._own.engine.sync_engine, "connect", _do_not_wait_for_the_disk)
         self._pending: list[tuple[AuditEntry, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -62,6 +66,7 @@ class AuditLog:
             with suppress(asyncio.CancelledError):
                 await self._task
         await self._write()
+        await self._own.close()
 
     async def record(self, entry: AuditEntry) -> None:
         """Write an entry and return when it is written; when that fails, the log gets it."""
@@ -81,8 +86,7 @@ class AuditLog:
         if not batch:
             return
         try:
-            async with self._database.transaction() as connection:
-                await connection.execute(text("SET LOCAL synchronous_commit = off"))
+            async with self._writing.connect() as connection:
                 await connection.execute(insert(audit), [asdict(entry) for entry, _ in batch])
         except Exception as error:  # noqa: BLE001 - what cannot be kept in the table is kept in the log
             for entry, _ in batch:
@@ -106,6 +110,13 @@ class AuditLog:
         async with self._database.transaction() as connection:
             rows = (await connection.execute(query)).all()
         return [_entry(row) for row in rows]
+
+
+def _do_not_wait_for_the_disk(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SET synchronous_commit = off")
+    cursor.close()
+    connection.commit()
 
 
 def _entry(row: Any) -> tuple[int, AuditEntry]:

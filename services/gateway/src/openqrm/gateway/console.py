@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import structlog
 from nats.errors import Error as NatsError
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from openqrm.bus.bus import Bus
 from openqrm.contracts.clock import Clock
@@ -130,7 +130,7 @@ class ConsoleConnection:
                     self._log.warning("a console broke", error=str(result) or type(result).__name__)
                     self.end(LOST, "The console's connection broke. Open it again.")
         code, reason = self._why
-        with suppress(RuntimeError, OSError):
+        with suppress(RuntimeError, OSError, WebSocketDisconnect):
             await self._socket.close(code, short(reason))
 
     async def close(self) -> None:

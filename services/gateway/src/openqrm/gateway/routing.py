@@ -96,9 +96,11 @@ class Routes:
         in_document: bool = True,
         prefix: str = API,
     ) -> None:
-        """Add one route; `answer` is the model of its body, for the API's document."""
+        """Add one route. For the API's document: `answer` is the model of its body, `fails` are statuses of its own."""
         text = inspect.getdoc(endpoint) or ""
-        described: dict[int | str, dict[str, Any]] = errors(*fails)
+        also = {404, 422} if "{" in path else set()
+        also |= {400, 413, 415, 422} if method in ("POST", "PUT", "PATCH") else set()
+        described = errors(*fails, *also)
         if answer is not None:
             described[status] = {"model": answer}
         described |= responses or {}

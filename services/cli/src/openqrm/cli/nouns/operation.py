@@ -14,6 +14,7 @@ app = typer.Typer(help="Operations: requested changes, from acceptance to end.",
 Operation = Annotated[str, typer.Argument(help="The operation's id")]
 
 _COLUMNS: list[Column] = [
+    ("ID", "id"),
     ("VERB", "verb"),
     ("TARGET", "target_name"),
     ("STATE", "state"),
@@ -21,7 +22,6 @@ _COLUMNS: list[Column] = [
     ("BY", "requested_by"),
     ("CREATED", lambda item: item["created_at"][:19]),
     ("ERROR", lambda item: (item["error"] or {}).get("message", "")),
-    ("ID", "id"),
 ]
 
 

@@ -40,7 +40,7 @@ class EventSocket:
             ended = await asyncio.gather(writer, watcher, return_exceptions=True)
         if isinstance(ended[0], tuple):
             code, reason = ended[0]
-            with suppress(RuntimeError, OSError):
+            with suppress(RuntimeError, OSError, WebSocketDisconnect):
                 await socket.close(code, short(reason))
 
     async def _write(self, socket: WebSocket, standing: Standing, wanted: EventFilter, since: int) -> tuple[int, str]:

@@ -75,8 +75,8 @@ def add(nouns: Nouns, tickets: Tickets, consoles: Consoles, clock: Clock, ticket
         return Response(picture.picture, media_type=picture.media_type, headers={"Cache-Control": "no-store"})
 
     nouns.routes.add("POST", "/partitions/{ref}/console-tickets", give, tag=TAG, answer=ConsoleTicketView,
-                     status=201, fails=(404, 409, 415, 422))  # fmt: skip
-    nouns.routes.add("GET", "/partitions/{ref}/screenshot", screenshot, tag=TAG, fails=(404, 409),
+                     status=201, fails=(409,))  # fmt: skip
+    nouns.routes.add("GET", "/partitions/{ref}/screenshot", screenshot, tag=TAG, fails=(409,),
                      responses={200: {"content": {"image/png": {}}, "description": "The picture"}})  # fmt: skip
 
 

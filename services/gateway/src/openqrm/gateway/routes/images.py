@@ -111,8 +111,17 @@ def add(nouns: Nouns, folder: ImageFolder) -> None:
         return operation_response(operation, wish)
 
     nouns.many("/images", ListImages, tag=TAG)
-    nouns.routes.add("POST", "/images", upload, tag=TAG, status=202, answer=OperationView,
-                     fails=(400, 409, 413, 415, 422, 507), extra=_UPLOAD)  # fmt: skip
+    nouns.routes.add(
+        "POST",
+        "/images",
+        upload,
+        tag=TAG,
+        status=202,
+        answer=OperationView,
+        fails=(409, 507),
+        extra=_UPLOAD,
+        responses={200: {"model": OperationView, "description": "The operation has ended (with `wait`)"}},
+    )
     nouns.one("/images/{ref}", GetImage, "image", tag=TAG)
     nouns.command("DELETE", "/images/{ref}", DeleteImage, tag=TAG, from_path={"ref": "image"})
 

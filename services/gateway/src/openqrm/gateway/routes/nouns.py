@@ -101,7 +101,7 @@ class Nouns:
             answer=OperationView,
             summary=text.split("\n", 1)[0].split(":")[0].split(",")[0].rstrip("."),
             description=f"{text}\n\nPublishes the command `{command.subject}`.",
-            fails=(400, 404, 409, 412, 415, 422),
+            fails=(409, 412),
             responses={200: {"model": OperationView, "description": "The operation has ended (with `wait`)"}},
             extra=_HEADERS,
         )
@@ -119,8 +119,7 @@ class Nouns:
 
         _sign(endpoint, [_parameter("request", Request), _parameter(parameter, PathRef)])
         text = inspect.getdoc(query) or ""
-        self.routes.add("GET", path, endpoint, tag=tag, answer=answer, summary=text.rstrip("."), description=text,
-                        fails=(404,))  # fmt: skip
+        self.routes.add("GET", path, endpoint, tag=tag, answer=answer, summary=text.rstrip("."), description=text)
 
     def many(
         self,
@@ -143,8 +142,16 @@ class Nouns:
             [_parameter(name, PathRef) for name in from_path] + [_parameter("filters", Annotated[filters, Query()])],
         )
         text = inspect.getdoc(query) or ""
-        self.routes.add("GET", path, endpoint, tag=tag, answer=query.result_type(), summary=text.split(".")[0],
-                        description=text, fails=(422,))  # fmt: skip
+        self.routes.add(
+            "GET",
+            path,
+            endpoint,
+            tag=tag,
+            answer=query.result_type(),
+            summary=text.split(".")[0],
+            description=text,
+            fails=(422,),
+        )
 
 
 def _first_of(from_path: Mapping[str, str]) -> Callable[[Mapping[str, Any]], str]:

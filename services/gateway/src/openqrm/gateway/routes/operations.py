@@ -24,7 +24,7 @@ def add(nouns: Nouns) -> None:
         return answer_with_etag(request, operation, operation.revision)
 
     nouns.many("/operations", ListOperations, tag="operations")
-    nouns.routes.add("GET", "/operations/{id}", one, tag="operations", answer=OperationView, fails=(404, 422))
+    nouns.routes.add("GET", "/operations/{id}", one, tag="operations", answer=OperationView)
     nouns.command("POST", "/operations/{id}/cancel", CancelOperation, tag="operations",
                   from_path={"id": "target_operation_id"})  # fmt: skip
     nouns.many("/dead-letters", ListDeadLetters, tag="dead letters")

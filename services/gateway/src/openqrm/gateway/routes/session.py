@@ -145,7 +145,7 @@ def add(
         )
 
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": Login.model_json_schema()}}}}
-    routes.add("POST", "/session", log_in, tag=TAG, answer=UserLoggedIn, status=201, fails=(400, 415, 422, 429),
+    routes.add("POST", "/session", log_in, tag=TAG, answer=UserLoggedIn, status=201, fails=(429,),
                extra=body)  # fmt: skip
     routes.add("DELETE", "/session", log_out, tag=TAG, status=204, fails=(409,))
     routes.add("GET", "/whoami", whoami, tag=TAG, answer=WhoAmI)

@@ -52,7 +52,7 @@ def add(nouns: Nouns, reader: StreamReader) -> None:
         ordered = tuple(sorted(spans.values(), key=lambda span: span.start_ns))
         return json_response(TraceView(trace_id=trace_id, spans=ordered, complete=piece.complete))
 
-    nouns.routes.add("GET", "/traces/{id}", trace, tag="traces", answer=TraceView, fails=(404, 422))
+    nouns.routes.add("GET", "/traces/{id}", trace, tag="traces", answer=TraceView)
 
 
 async def _trace_of(nouns: Nouns, name: str) -> str:
