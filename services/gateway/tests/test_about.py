@@ -1,7 +1,9 @@
 """The page at `/`, health, documents, metrics, traces, and starts that cannot be."""
 
 import asyncio
+import os
 import socket
+import sys
 
 import httpx
 import pytest
@@ -121,6 +123,42 @@ async def test_other_starts_that_cannot_be(site) -> None:
         with pytest.raises(StartupError, match=words):
             await broken.start()
         await broken.stop()
+
+
+async def test_as_a_process_it_serves_or_says_in_one_sentence_why_not(site, inventory, tmp_path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env = {
+        **os.environ,
+        "OPENQRM_NATS_URL": site.nats.url, "OPENQRM_NATS_USER": "gateway", "OPENQRM_NATS_PASSWORD": "g",
+        "OPENQRM_GATEWAY_DSN": site.dsn, "OPENQRM_GATEWAY_PORT": str(port),
+        "OPENQRM_GATEWAY_IMAGE_FOLDER": str(tmp_path),
+    }  # fmt: skip
+    serving = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "openqrm.gateway", env=env, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        answer = await client.get("/health")
+                    except httpx.HTTPError:
+                        await pause(0.1)
+                    else:
+                        break
+        assert answer.json()["status"] == "ok"
+        second = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "openqrm.gateway", env=env, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await second.communicate()
+        assert second.returncode == 1
+        assert said.decode().strip().splitlines()[-1].startswith(f"The gateway cannot listen on 127.0.0.1:{port}:")
+        assert b"Traceback" not in said
+    finally:
+        serving.terminate()
+        await serving.communicate()
+    assert serving.returncode == 0
 
 
 async def test_an_outage_of_the_bus_is_said_at_once_and_ends_by_itself(site, admin_token, inventory) -> None:

@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from nats.errors import Error as NatsError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -198,8 +199,14 @@ class GatewayService:
         except OpenQrmError as error:
             raise StartupError(f"The gateway cannot use its database: {error.message}") from error
         self._audit.start()
-        await self.bus.start()
-        await self._hub.start()
+        try:
+            await self.bus.start()
+            await self._hub.start()
+        except (OpenQrmError, NatsError, OSError) as error:
+            raise StartupError(
+                f"The gateway cannot use the bus (NATS): {error or type(error).__name__}; "
+                "check OPENQRM_NATS_URL, its login, and that the streams are provisioned."
+            ) from error
 
     async def stop(self) -> None:
         """Say goodbye to live clients, finish what is being answered, stop. Harmless when repeated."""
