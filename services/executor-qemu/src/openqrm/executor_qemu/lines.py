@@ -98,27 +98,33 @@ class Line:
             return self._ssh
 
     async def _dial_over_ssh(self) -> tuple[Reader, Writer]:
+        kept = self._ssh
         connection = await self._connected_ssh()
-        problem: BaseException | None = None
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_seconds):
-                for path in self.address.sockets:
-                    try:
-                        return cast("tuple[Reader, Writer]", await connection.open_unix_connection(path))
-                    except asyncssh.ChannelOpenError as error:
-                        if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
-                            raise PermanentError(
-                                f"The SSH server of host '{self._host_name}' forbids what libvirt needs: "
-                                "set AllowStreamLocalForwarding to yes or local in its sshd_config.",
-                                code=ProblemCode.FORBIDDEN,
-                            ) from error
-                        problem = problem or error
-                installed = await connection.run(_HAS_LIBVIRT, check=False)
+            return await self._dial_through(connection)
         except (TimeoutError, OSError, asyncssh.Error) as error:
             self._drop_ssh(connection)
-            raise self._unreachable(
-                f"its SSH connection does not react: {str(error) or 'no answer in time'}"
-            ) from error
+            if connection is kept and not isinstance(error, TimeoutError):
+                # It broke some time ago, and nobody noticed until now.
+                return await self._dial_over_ssh()
+            words = str(error) or "no answer in time"
+            raise self._unreachable(f"its SSH connection does not react: {words}") from error
+
+    async def _dial_through(self, connection: asyncssh.SSHClientConnection) -> tuple[Reader, Writer]:
+        problem: BaseException | None = None
+        async with asyncio.timeout(self._settings.connect_timeout_seconds):
+            for path in self.address.sockets:
+                try:
+                    return cast("tuple[Reader, Writer]", await connection.open_unix_connection(path))
+                except asyncssh.ChannelOpenError as error:
+                    if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                        raise PermanentError(
+                            f"The SSH server of host '{self._host_name}' forbids what libvirt needs: "
+                            "set AllowStreamLocalForwarding to yes or local in its sshd_config.",
+                            code=ProblemCode.FORBIDDEN,
+                        ) from error
+                    problem = problem or error
+            installed = await connection.run(_HAS_LIBVIRT, check=False)
         if not installed.stdout:
             raise self._not_prepared()
         raise self._unreachable(

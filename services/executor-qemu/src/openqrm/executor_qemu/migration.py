@@ -214,8 +214,34 @@ def _parameters(move: Move, moves: Moves, xml: str, config_xml: str) -> dict[str
     return parameters
 
 
+async def _end_orphan(move: Move) -> None:
+    """End a migration that an executor began and did not live to end: libvirt may still be at it."""
+
+    def abort(connection: Any) -> bool:
+        sight = look(connection, move.partition.id)
+        if sight is None or not sight.active:
+            return True
+        statistics = sight.domain.jobStats()
+        if not statistics.get("type") or statistics.get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+            return True
+        with contextlib.suppress(libvirt.libvirtError):
+            sight.domain.abortJob()
+        return False
+
+    end = move.source.clock.monotonic() + _SETTLE_SECONDS
+    while not await move.source.call("end an earlier migration", abort):
+        if move.source.clock.monotonic() > end:
+            raise MigrationError(
+                f"An earlier migration of {called(move.partition)} does not end on host '{move.source.host.name}'. "
+                "Try again later.",
+                RunsOn.SOURCE,
+            )
+        await move.source.clock.sleep(_POLL_SECONDS)
+
+
 async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
     partition = move.partition
+    await _end_orphan(move)
     paths = await _paths_on_target(move, source, moves)
     await _make_target_volumes(move, moves)
     await move.target.call("store passwords", lambda connection: ensure_secrets(connection, partition.disks))
