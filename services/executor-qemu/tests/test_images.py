@@ -1,4 +1,7 @@
+import functools
 import struct
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,23 @@ def test_files_are_read_and_missing_ones_are_named(tmp_path: Path) -> None:
         open_source(image(location=f"file://{tmp_path}/none"))
     with pytest.raises(InvalidError):
         open_source(image(location="ftp://a/b"))
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+def test_images_are_read_over_http(tmp_path: Path) -> None:
+    (tmp_path / "a.img").write_bytes(b"x" * 100_000)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+    try:
+        with open_source(image(location=f"{base}/a.img")) as source:
+            assert source.read() == b"x" * 100_000
+        with pytest.raises(NotFoundError, match="404"):
+            open_source(image(location=f"{base}/none"))
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -54,6 +54,7 @@ class SerialChannel:
         self._held_back = False
         self._lock = threading.Lock()
         self._closed = False
+        session.on_close = lambda: self._tell(b"")
 
     def open(self, connection: Any, partition_id: UUID) -> None:
         """Take over the console. Blocking."""

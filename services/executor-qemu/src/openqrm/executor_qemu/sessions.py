@@ -76,6 +76,8 @@ class Session:
         self._left = threading.Condition()
         self.lost = False
         """The connection broke."""
+        self.on_close: Callable[[], None] | None = None
+        """Called once it is closed: libvirt tells nothing of that to the streams on it."""
 
     @classmethod
     async def open(
@@ -166,6 +168,8 @@ class Session:
         closer.submit(self._forget)
         closer.stop()
         self._worker.stop()
+        if self.on_close is not None:
+            self.on_close()
 
     def _forget(self) -> None:
         with self._left:
