@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import text
 from test_partition_commands import refused
 
 from openqrm.contracts.errors import ConflictError, DuplicateError, ExhaustedError, PermanentError, ProblemCode
@@ -131,8 +132,6 @@ async def test_release_mac(plane):
 
 
 async def end_of_quarantine(plane, mac: str) -> None:
-    from sqlalchemy import text
-
     async with plane.inventory.inventory.database.transaction() as connection:
         await connection.execute(
             text("UPDATE mac_addresses SET free_after = now() WHERE mac = :mac"), {"mac": to_number(mac)}

@@ -197,31 +197,33 @@ class Macs:
                 f"The MAC address {mac} is in use already. Give the stranger's NIC another one on its host first."
             )
 
-    async def set_foreign(
-        self, host_id: UUID, technology: str, macs: set[str], quarantine_seconds: int
-    ) -> tuple[str, ...]:
-        """Note which foreign addresses a host has now; those that it has no more rest in quarantine.
+    async def keep_foreign(self, host_id: UUID, macs: set[str], quarantine_seconds: int) -> None:
+        """All other foreign addresses of a host are gone. They rest: they may be on a host that was not read yet."""
+        await self._connection.execute(
+            update(mac_addresses)
+            .where(
+                mac_addresses.c.host_id == host_id,
+                mac_addresses.c.state == MacState.FOREIGN.value,
+                mac_addresses.c.mac.not_in([to_number(mac) for mac in macs]),
+            )
+            .values(
+                state=MacState.QUARANTINED.value,
+                host_id=None,
+                free_after=self._now + timedelta(seconds=quarantine_seconds),
+                changed_at=self._now,
+            )
+        )
+
+    async def note_foreign(self, host_id: UUID, technology: str, macs: set[str]) -> tuple[str, ...]:
+        """Foreign addresses were seen on a host, and are not given out as long as they are.
 
         Returns those among them that we have given out to somebody else: the same address is there twice.
         """
         numbers = sorted(to_number(mac) for mac in macs)
-        mine = (mac_addresses.c.host_id == host_id, mac_addresses.c.state == MacState.FOREIGN.value)
-        known = set((await self._connection.execute(select(mac_addresses.c.mac).where(*mine))).scalars())
-        gone, new = sorted(known - set(numbers)), [number for number in numbers if number not in known]
-        if gone:
-            # Not free at once: it may have moved to a host that has not been read yet.
-            await self._connection.execute(
-                update(mac_addresses)
-                .where(*mine, mac_addresses.c.mac.in_(gone))
-                .values(
-                    state=MacState.QUARANTINED.value,
-                    host_id=None,
-                    free_after=self._now + timedelta(seconds=quarantine_seconds),
-                    changed_at=self._now,
-                )
-            )
-        if not new:
+        if not numbers:
             return ()
+        known = select(mac_addresses.c.mac, mac_addresses.c.state).where(mac_addresses.c.mac.in_(numbers))
+        states = {row.mac: row.state for row in await self._connection.execute(known)}
         values = {
             "technology": technology,
             "state": MacState.FOREIGN.value,
@@ -232,16 +234,15 @@ class Macs:
             "note": "seen on a host",
             "changed_at": self._now,
         }
-        await self._connection.execute(
-            insert(mac_addresses)
-            .values([{"mac": number, **values} for number in new])
-            .on_conflict_do_update(
-                index_elements=[mac_addresses.c.mac],
-                set_=values,
-                where=mac_addresses.c.state == MacState.QUARANTINED.value,
-            )
-        )
-        ours = select(mac_addresses.c.mac).where(
-            mac_addresses.c.mac.in_(new), mac_addresses.c.state == MacState.ALLOCATED.value
-        )
-        return tuple(to_text(number) for number in (await self._connection.execute(ours)).scalars())
+        for number in numbers:
+            if states.get(number) not in (MacState.FOREIGN.value, MacState.ALLOCATED.value):
+                await self._connection.execute(
+                    insert(mac_addresses)
+                    .values(mac=number, **values)
+                    .on_conflict_do_update(
+                        index_elements=[mac_addresses.c.mac],
+                        set_=values,
+                        where=mac_addresses.c.state == MacState.QUARANTINED.value,
+                    )
+                )
+        return tuple(to_text(number) for number in numbers if states.get(number) == MacState.ALLOCATED.value)

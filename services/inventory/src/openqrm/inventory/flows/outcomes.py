@@ -2,9 +2,12 @@
 
 from openqrm.contracts.execution import ExecutionFailed, ExecutionSucceeded
 from openqrm.contracts.operation import TargetKind
+from openqrm.contracts.partition import MigratePartition
 from openqrm.inventory.adapters.tables import inbox
-from openqrm.inventory.flows import hosts, partitions
+from openqrm.inventory.domain.partition import Partition, Sighting
+from openqrm.inventory.flows import hosts, partitions, reconciling
 from openqrm.inventory.inventory import Inventory
+from openqrm.inventory.transaction import Transaction
 from openqrm.persistence.inbox import is_new
 
 
@@ -21,7 +24,11 @@ async def take_in(
         host = await tx.hosts.lock(target_id) if kind is TargetKind.HOST else None
         partition = await tx.partitions.lock(target_id) if kind is TargetKind.PARTITION else None
         operation = await tx.operations.lock(report.operation_id)
-        if operation is None or operation.is_ended:
+        if operation is None:
+            return
+        if operation.is_ended:
+            if partition is not None:
+                await _learn(inventory, tx, partition, report)
             return
         awaited = operation.context.routed_to, operation.context.routed_verb or report.subject_verb
         if awaited != (report.host_id, report.subject_verb):
@@ -36,3 +43,16 @@ async def take_in(
                 await partitions.succeeded(inventory, tx, operation, partition, report)
             else:
                 await partitions.failed(inventory, tx, operation, partition, report)
+
+
+async def _learn(
+    inventory: Inventory, tx: Transaction, partition: Partition, report: ExecutionSucceeded | ExecutionFailed
+) -> None:
+    """The report comes too late for its operation, but what the executor saw is as good as any observation."""
+    arrived = report.subject_verb == MigratePartition.subject and isinstance(report, ExecutionSucceeded)
+    host_id = partition.target_host_id if arrived else report.host_id
+    if report.observed is None or report.epoch != partition.epoch or host_id is None:
+        return
+    if host_id in (partition.host_id, partition.target_host_id):
+        seen = Sighting(observed=report.observed, reason="", at=min(report.ended_at, tx.now))
+        await reconciling.take_in(inventory, tx, host_id, partition, seen)

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from openqrm.contracts.partition import ObservedPartition, PartitionDiscovered
 from openqrm.contracts.states import ObservedState
-from openqrm.inventory.adapters.tables import resources, strangers
+from openqrm.inventory.adapters.tables import GONE, resources, strangers
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
@@ -56,8 +56,13 @@ async def respect_addresses(inventory: Inventory, tx: Transaction, host: Host) -
     """Keep the addresses of a host's strangers from being given out."""
     rows = await tx.connection.execute(select(strangers.c.observed).where(strangers.c.host_id == host.id))
     macs = {nic["mac"] for observed in rows.scalars() for nic in observed.get("nics", ())}
-    twice = await tx.macs.set_foreign(host.id, host.technology, macs, inventory.settings.mac_quarantine_seconds)
-    if twice:
+    await tx.macs.keep_foreign(host.id, macs, inventory.settings.mac_quarantine_seconds)
+    await respect(inventory, tx, host, macs)
+
+
+async def respect(inventory: Inventory, tx: Transaction, host: Host, macs: set[str]) -> None:
+    """Keep these addresses of strangers from being given out."""
+    if twice := await tx.macs.note_foreign(host.id, host.technology, macs):
         inventory.log.warning(
             "a stranger has an address that belongs to a partition of ours", host=host.name, macs=", ".join(twice)
         )
@@ -74,3 +79,14 @@ async def in_memory_elsewhere(tx: Transaction, partition_id: UUID) -> str | None
     )
     found: str | None = (await tx.connection.execute(statement)).scalar_one_or_none()
     return found
+
+
+async def placed_elsewhere(tx: Transaction, host_id: UUID) -> list[str]:
+    """The names of partitions of ours that are seen on a host although they are placed on another one."""
+    statement = (
+        select(resources.c.name)
+        .join(strangers, strangers.c.partition_id == resources.c.id)
+        .where(strangers.c.host_id == host_id, resources.c.state.not_in(GONE))
+        .order_by(resources.c.name)
+    )
+    return list((await tx.connection.execute(statement)).scalars())

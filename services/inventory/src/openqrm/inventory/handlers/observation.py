@@ -105,9 +105,9 @@ async def host_observed(inventory: Inventory, event: HostObserved, delivery: Del
         if _note_facts(host, event.facts):
             tx.tell_host(HostChanged, host, reason="its facts changed")
             inventory.retry_waiting_after(tx)
-        strange = await _compare_all(inventory, tx, host, event.partitions, at)
+        await _compare_all(inventory, tx, host, event.partitions, at)
         if host.state in _AWAY:
-            await _return(inventory, tx, host, strange)
+            await _return(inventory, tx, host)
         await tx.hosts.save(host, tx.now)
 
 
@@ -125,8 +125,8 @@ def _note_facts(host: Host, facts: HostFacts) -> bool:
 
 async def _compare_all(
     inventory: Inventory, tx: Transaction, host: Host, observed: tuple[ObservedPartition, ...], at: datetime
-) -> list[Partition]:
-    """Compare, and note the strangers. Returns those of our partitions that are placed on another host."""
+) -> None:
+    """Compare everything that is seen with everything that should be there, and note the strangers."""
     seen = {each.id: each for each in observed}
     known = {partition.id: partition for partition in await tx.partitions.on_host(host.id)}
     known |= {partition.id: partition for partition in await tx.partitions.with_ids(seen.keys() - known.keys())}
@@ -142,11 +142,6 @@ async def _compare_all(
     await strangers.note(tx, host, [seen[partition_id] for partition_id in strange])
     await strangers.keep_only(tx, host.id, strange)
     await strangers.respect_addresses(inventory, tx, host)
-    return [
-        known[partition_id]
-        for partition_id in sorted(strange & known.keys())
-        if known[partition_id].state is not PartitionState.DELETED
-    ]
 
 
 def _is_ours(partition: Partition | None, host: Host) -> bool:
@@ -164,10 +159,10 @@ async def _compare(inventory: Inventory, tx: Transaction, host: Host, partition_
     return True
 
 
-async def _return(inventory: Inventory, tx: Transaction, host: Host, stale: list[Partition]) -> None:
+async def _return(inventory: Inventory, tx: Transaction, host: Host) -> None:
     """A host that was away answers again: it takes partitions once it has none that are placed elsewhere by now."""
-    if stale:
-        names = ", ".join(repr(partition.name) for partition in stale[:5])
+    if stale := await strangers.placed_elsewhere(tx, host.id):
+        names = ", ".join(map(repr, stale[:5]))
         reason = f"{len(stale)} partitions on it are placed on other hosts by now: {names}. Remove them there by hand."
         if (host.state, host.state_reason) != (HostState.RETURNING, reason):
             host.state, host.state_reason = HostState.RETURNING, reason
@@ -195,6 +190,10 @@ async def partition_observed(inventory: Inventory, event: PartitionObserved, del
             return
         if event.observed is None:
             await strangers.forget(tx, host.id, event.partition_id)
+            await strangers.respect_addresses(inventory, tx, host)
+            if host.state is HostState.RETURNING:
+                await _return(inventory, tx, host)
+                await tx.hosts.save(host, tx.now)
         else:
             await strangers.note(tx, host, [event.observed])
-        await strangers.respect_addresses(inventory, tx, host)
+            await strangers.respect(inventory, tx, host, {nic.mac for nic in event.observed.nics})
