@@ -14,6 +14,7 @@ import libvirt
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import HostUnreachableError, OpenQrmError, PermanentError, ProblemCode, TimedOutError
 from openqrm.driver.capabilities import Host
+from openqrm.driver.steps import step
 from openqrm.executor_qemu.errors import RETRY_HOST_SECONDS, code_of, means_lost, translate
 from openqrm.executor_qemu.lines import Line
 from openqrm.executor_qemu.sessions import Session
@@ -234,7 +235,8 @@ class HostLink:
         async with self._slots:
             session = await self._idle_session()
             try:
-                result = await session.run(function, limit)
+                with step(f"libvirt: {doing}"):
+                    result = await session.run(function, limit)
             except TimeoutError:
                 self._give_back(session, lost=True)
             except libvirt.libvirtError as error:

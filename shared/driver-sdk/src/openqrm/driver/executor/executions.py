@@ -34,6 +34,7 @@ from openqrm.driver.executor.outcomes import Outcome, Outcomes
 from openqrm.driver.executor.progress import Progress
 from openqrm.driver.executor.settings import ExecutorSettings
 from openqrm.driver.executor.verbs import Call, Execution, capability_of, carry_out, subject_verb_of, timeout_of
+from openqrm.driver.steps import traced_steps
 from openqrm.telemetry import metrics
 
 SLOWER_AFTER = 20
@@ -234,7 +235,8 @@ class Executions:
         gauge = metrics.EXECUTIONS_RUNNING.labels(self._bus.service)
         gauge.inc()
         try:
-            with self._bus.tracing.span(f"driver {subject_verb_of(type(call.command))}", attributes=attributes):
+            name = f"driver {subject_verb_of(type(call.command))}"
+            with traced_steps(self._bus.tracing), self._bus.tracing.span(name, attributes=attributes):
                 yield
         finally:
             gauge.dec()
