@@ -302,7 +302,7 @@ def no_fit(proposal: PlacementProposal) -> NoFitError:
             "No host is known. Enrol one with `openqrm host enrol`.", details={"refused_by": {}, "hosts": []}
         )
     counts = ", ".join(f"{name}: {count}" for name, count in sorted(proposal.refused_by.items()))
-    reasons = "; ".join(f"{r.host_name}: {r.reason}" for r in proposal.refusals[:3])
+    reasons = "; ".join(f"{r.host_name}: {r.reason.rstrip('.')}" for r in proposal.refusals[:3])
     return NoFitError(
         f"None of {proposal.hosts_considered} hosts fits ({counts}). For example {reasons}. "
         "Free capacity, add a host, or ask for less; with wait_for_capacity it waits for room.",
