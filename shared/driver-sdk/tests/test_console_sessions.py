@@ -79,7 +79,7 @@ def open_console(bench: Any) -> Open:
     return open_it
 
 
-async def test_what_is_typed_arrives_and_what_is_answered_is_seen(open_console: Open) -> None:
+async def test_open_console_and_what_is_typed_arrives_and_what_is_answered_is_seen(open_console: Open) -> None:
     terminal, _, _ = await open_console()
     for character in b"echo hello\r":
         await terminal.send(bytes([character]))
@@ -169,7 +169,7 @@ async def test_stopping_the_executor_closes_it(bench: Any, open_console: Open) -
     assert "stopping" in str(terminal.closed)
 
 
-async def test_a_picture(bench: Any) -> None:
+async def test_take_screenshot_gives_a_picture(bench: Any) -> None:
     (view,) = await bench.ready()
     partition = await bench.run(view)
     picture: Screenshot = await bench.inventory.bus.request(

@@ -328,8 +328,10 @@ class Bus:
 
     async def _on_reconnected(self) -> None:
         self._log.info("the bus is reachable again")
-        for pull in (*self._pulls, *self._followers):
+        for pull in self._pulls:
             pull.renew()
+        for follower in self._followers:
+            follower.renew()
 
 
 class _Consumer:

@@ -41,7 +41,7 @@ class Consoles:
         self._deadlines = deadlines
         self._sessions: dict[UUID, tuple[OpenConsole, ConsoleSession]] = {}
 
-    async def open(self, query: OpenConsole) -> ConsoleSessionOpened:
+    async def open_console(self, query: OpenConsole) -> ConsoleSessionOpened:
         """Open a console; asking twice for the same session gives the same one."""
         opened = ConsoleSessionOpened(session_id=query.session_id, kind=query.kind)
         if query.session_id in self._sessions:

@@ -103,7 +103,7 @@ class ExecutorService:
         self._bus.consume(
             executor_durable(technology), self._handlers(), key=_key, concurrency=self._settings.concurrency
         )
-        self._bus.answer(OpenConsole, self._consoles.open, technology=technology)
+        self._bus.answer(OpenConsole, self._consoles.open_console, technology=technology)
         self._bus.answer(TakeScreenshot, self._consoles.take_screenshot, technology=technology)
         await self._bus.start()
         self._spawn(self._announce())
