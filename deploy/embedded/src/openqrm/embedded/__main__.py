@@ -4,24 +4,25 @@ import asyncio
 import signal
 import sys
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.markup import escape
 
 from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.errors import OpenQrmError
-from openqrm.embedded import first_steps
 from openqrm.embedded.account import service_account
-from openqrm.embedded.app import SETUP, EmbeddedStack
 from openqrm.embedded.errors import StartError
 from openqrm.embedded.log_file import LogFile
 from openqrm.embedded.settings import EmbeddedSettings
 from openqrm.embedded.state import StateFolder, default_state_folder
-from openqrm.gateway.app import StartupError
 from openqrm.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:
+    from openqrm.embedded.app import EmbeddedStack
 
 _out = Console(highlight=False, soft_wrap=True)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -51,20 +52,29 @@ async def run(settings: EmbeddedSettings) -> int:
         path = state.path / "openqrm.log"
         with LogFile(path) as log:
             configure_logs(settings.log_level, stream=cast(TextIO, log))
+            # not before it is known that it can start: the services take a second to load
+            from openqrm.embedded.app import EmbeddedStack
+            from openqrm.gateway.app import StartupError
+
             stack = EmbeddedStack(state, settings, SystemClock(), say, complain)
             try:
                 return await _serve(stack, state, settings, asked)
-            except (OpenQrmError, StartError, StartupError, OSError):
+            except (OpenQrmError, StartError, OSError):
                 raise
+            except StartupError as error:
+                raise StartError(str(error)) from error
             except Exception as error:
+                if sentence := _about_a_setting(error):
+                    raise StartError(sentence) from error
                 structlog.get_logger(service="embedded").exception("openQRM ends")
-                raise StartError(f"an unexpected {type(error).__name__}; {path} tells where: {error}") from error
+                first_line = (str(error) or "it gave no reason").splitlines()[0]
+                raise StartError(f"an unexpected {type(error).__name__}; {path} tells where: {first_line}") from error
             finally:
                 await stack.stop()
                 say("stopped")
 
 
-async def _serve(stack: EmbeddedStack, state: StateFolder, settings: EmbeddedSettings, asked: asyncio.Event) -> int:
+async def _serve(stack: "EmbeddedStack", state: StateFolder, settings: EmbeddedSettings, asked: asyncio.Event) -> int:
     starting = asyncio.create_task(stack.start())
     stopping = asyncio.create_task(asked.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -76,6 +86,9 @@ async def _serve(stack: EmbeddedStack, state: StateFolder, settings: EmbeddedSet
     stopping.cancel()
     await starting
     _show(stack, state)
+    from openqrm.embedded import first_steps
+    from openqrm.embedded.app import SETUP
+
     steps = first_steps.FirstSteps(stack.bus(SETUP), state, settings.bridge, say)
     await steps.start()
     enrol = stack.ability is not None and stack.ability.available
@@ -91,22 +104,32 @@ async def _serve(stack: EmbeddedStack, state: StateFolder, settings: EmbeddedSet
     return 0
 
 
-def _show(stack: EmbeddedStack, state: StateFolder) -> None:
+def _show(stack: "EmbeddedStack", state: StateFolder) -> None:
     say(f"serving at {stack.url}")
     say(f"the administrator's token lies in {stack.token_file}")
     say(f"state and log lie in {state.path}; Ctrl-C stops everything, guests run on")
+
+
+def _about_a_setting(error: Exception) -> str:
+    """Which environment variable, of any service, cannot be used and why; empty when it is about something else."""
+    prefixes = {
+        settings.__name__: settings.model_config.get("env_prefix", "") for settings in BaseSettings.__subclasses__()
+    }
+    if not isinstance(error, ValidationError) or error.title not in prefixes:
+        return ""
+    first = error.errors(include_url=False)[0]
+    name = prefixes[error.title] + str(first["loc"][0] if first["loc"] else "").upper()
+    return f"{name} is set to something that cannot be used: {first['msg']}."
 
 
 def main() -> int:
     """The entry; no traceback reaches the person who started it."""
     try:
         return asyncio.run(run(EmbeddedSettings()))
-    except (StartError, StartupError) as error:
+    except StartError as error:
         complain(str(error))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = "OPENQRM_" + str(first["loc"][0]).upper()
-        complain(f"{name} is set to something that cannot be used: {first['msg']}.")
+        complain(_about_a_setting(error) or str(error).splitlines()[0])
     except OpenQrmError as error:
         complain(error.message)
     except OSError as error:

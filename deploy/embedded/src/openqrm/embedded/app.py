@@ -4,9 +4,9 @@ import asyncio
 import errno
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -18,6 +18,7 @@ from openqrm.contracts.clock import Clock
 from openqrm.contracts.message import CLIENT, EXECUTOR, GATEWAY, INVENTORY, SCHEDULER
 from openqrm.driver.discovery import InstalledDriver, discover_drivers
 from openqrm.driver.executor import ExecutorService
+from openqrm.embedded.disk_watch import DiskWatch
 from openqrm.embedded.errors import StartError
 from openqrm.embedded.libvirt_daemon import HostAbility, LibvirtDaemon
 from openqrm.embedded.nats import EmbeddedNats, NatsUser, holder_of
@@ -69,7 +70,13 @@ class EmbeddedStack:
         watch_postgres = Supervisor("PostgreSQL", lambda: self.postgres.start(), clock, say, warn)
         watch_nats = Supervisor("NATS", lambda: self.nats.start(), clock, say, warn)
         watch_libvirt = Supervisor("libvirtd", self._start_libvirt, clock, say, warn)
-        self._supervisors = (watch_postgres, watch_nats, watch_libvirt)
+        self._watch_nats = watch_nats
+        self._watchers = (
+            watch_postgres,
+            watch_nats,
+            watch_libvirt,
+            DiskWatch(state.path, clock, say, warn, self._go_on_writing),
+        )
         self.postgres = EmbeddedPostgres(
             state.postgres, state.secrets.password("postgres"), clock, on_death=watch_postgres.died
         )
@@ -88,7 +95,7 @@ class EmbeddedStack:
         """Start everything. Raises StartError, in one sentence, when a part cannot."""
         _check_http_port(self._settings.http_host, self._settings.http_port)
         self._say("starting PostgreSQL and NATS")
-        await asyncio.gather(self.postgres.start(), self.nats.start())
+        await _together(self.postgres.start(), self.nats.start())
         if "qemu" in self._technologies and self._settings.local_host:
             self.ability = await self.libvirt.start()
         bus = self.bus(PROVISIONER)
@@ -104,13 +111,13 @@ class EmbeddedStack:
             bus = self.bus(f"executor-{technology}")
             await self._start(factory(bus))
         await self._start_gateway(gateway_dsn)
-        for supervisor in self._supervisors:
-            supervisor.begin()
+        for watcher in self._watchers:
+            watcher.begin()
 
     async def stop(self) -> None:
         """Stop everything in reverse order; running guests go on."""
-        for supervisor in self._supervisors:
-            await supervisor.end()
+        for watcher in self._watchers:
+            await watcher.end()
         for service in reversed(self.services):
             try:
                 await service.stop()
@@ -158,6 +165,15 @@ class EmbeddedStack:
             write_private(self._state.path / "client.json", json.dumps(client, indent=2) + "\n")
         except OSError as error:
             raise StartError(f"cannot write in the state folder {self._state.path}: {error.strerror}") from error
+
+    async def _go_on_writing(self) -> None:
+        """There is room on the disk: wake a NATS that had given up."""
+        if self.nats.gave_up_writing:
+            self._say("starting NATS anew, which had found no room on the disk")
+            try:
+                await self.nats.restart()
+            except StartError as error:
+                self._watch_nats.died(str(error))
 
     async def _start_libvirt(self) -> None:
         self.ability = await self.libvirt.start()
@@ -217,6 +233,21 @@ class EmbeddedStack:
             return lambda bus: ExecutorService(driver.create(self._clock), driver.manifest, bus, self._clock)
 
         return {technology: service(self._known_drivers[technology]) for technology in self._technologies}
+
+
+async def _together(*works: Coroutine[Any, Any, None]) -> None:
+    """All at once; when one fails the others are ended before its error is raised.
+
+    Nothing may be left for asyncio.run to cancel: it cancels the tasks inside of asyncio, too, and Python 3.11 then
+    waits for ever for a child process that was about to be started.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _check_http_port(host: str, port: int) -> None:

@@ -163,6 +163,18 @@ class EmbeddedNats:
         self._child = child
         self._started_port = self._port
 
+    @property
+    def gave_up_writing(self) -> bool:
+        """Whether it found no room on the disk: it takes nothing on those streams any more until it starts anew."""
+        return self._child is not None and self._child.wrote(b"critical write error")
+
+    async def restart(self) -> None:
+        """Shut the server down and start it on the same port; raises StartError as `start` does."""
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None
+        await self.start()
+
     async def stop(self) -> None:
         """Shut the server down; harmless when it does not run."""
         if self._child is not None:

@@ -66,6 +66,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._log_start = 0
+        self._looked_for: dict[bytes, tuple[bool, int]] = {}
         self._stopping = False
 
     @property
@@ -127,6 +128,16 @@ class Child:
             await asyncio.gather(self._watcher, return_exceptions=True)
             self._watcher = None
         self._process = None
+
+    def wrote(self, words: bytes) -> bool:
+        """Whether this run's log has these words; each time only what is new is read."""
+        found, read_to = self._looked_for.get(words, (False, self._log_start))
+        if not found:
+            with contextlib.suppress(OSError), self.spec.log.open("rb") as file:
+                file.seek(max(read_to - len(words), self._log_start))
+                found = words in file.read(_LOG_LIMIT)
+                self._looked_for[words] = (found, file.tell())
+        return found
 
     def last_words(self) -> str:
         """The line of the log that best says why this run ended; empty if it wrote nothing."""
