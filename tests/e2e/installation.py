@@ -222,12 +222,7 @@ class Installation:
             stdin=asyncio.subprocess.PIPE if text is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={
-                name: self.environment[name]
-                for name in ("PATH", "HOME", "LC_ALL", "PYTHONPATH", "OPENQRM_STATE")
-                if name in self.environment
-            }
-            | environment,
+            env=known | environment,
         )
         async with asyncio.timeout(60):
             out, err = await process.communicate(text.encode() if text is not None else None)
