@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from product import Guest, Site, expect_failure, expect_refusal, sleep, wait_until
+from product import Guest, Site, expect_refusal, sleep, wait_until
 
 from openqrm.contracts.operation import OperationView
 from openqrm.contracts.states import HostState, OperationState
@@ -119,8 +119,8 @@ def test_live_on_shared_storage(site: Site, guest: Guest) -> None:
 def test_to_where_it_is_or_to_nowhere_is_refused(site: Site, guest: Guest) -> None:
     with expect_refusal(404, "kvm9"):
         guest.begin("migrate", host="kvm9")
-    with expect_failure("kvm3"):
-        guest.do("migrate", host="kvm3")
+    with expect_refusal(409, "kvm3", "already"):
+        guest.begin("migrate", host="kvm3")
     check_one(site, guest, "kvm3")
 
 
@@ -223,6 +223,7 @@ def test_of_a_paused_one_it_stays_paused(site: Site, guest: Guest) -> None:
 
 def test_of_a_stopped_one_its_data_goes_with_it(site: Site, guest: Guest) -> None:
     target = guest.attach_disk({"kind": "blank", "size_mib": 8})
+    wait_until(lambda: target in guest.run("cat /proc/partitions"), 20, "the guest has the disk")
     guest.run(f"echo moved with its data | dd of=/dev/{target} bs=512 conv=sync,fsync 2> /dev/null")
     guest.leave()
     guest.do("stop")

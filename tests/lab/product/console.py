@@ -27,10 +27,14 @@ class ConsoleClosedError(Exception):
     """The other side closed the console."""
 
 
-def open_socket(lab: Lab, gateway: Gateway, partition: object, kind: str, leave: ExitStack) -> ClientConnection:
-    """Take a ticket and open the WebSocket that it is for; `leave` closes it."""
+def ticket_path(gateway: Gateway, partition: object, kind: str) -> str:
+    """Take a ticket for a console; returns the address of the WebSocket that it opens."""
     answer = gateway.request("POST", f"/partitions/{segment(partition)}/console-tickets", {"kind": kind})
-    path = answer.json()["path"]
+    return str(answer.json()["path"])
+
+
+def open_socket(lab: Lab, gateway: Gateway, path: str, leave: ExitStack) -> ClientConnection:
+    """Open a console's WebSocket; `leave` closes it."""
     plain = lab.in_controller(lambda: socket.create_connection(("127.0.0.1", gateway.port), 10))
     address = f"ws://127.0.0.1:{gateway.port}{path}"
     # Neither pings nor compression: a stalled emulator must not look like a lost connection.
@@ -41,10 +45,12 @@ def open_socket(lab: Lab, gateway: Gateway, partition: object, kind: str, leave:
 class SerialConsole:
     """A shell on the guest's serial line."""
 
-    def __init__(self, lab: Lab, gateway: Gateway, partition: object) -> None:
+    def __init__(self, lab: Lab, gateway: Gateway, partition: object, path: str | None = None) -> None:
+        """`path`: the address of the first WebSocket, if its ticket was taken already."""
         self._lab = lab
         self._gateway = gateway
         self._partition = partition
+        self._path = path
         self._socket: ClientConnection | None = None
         self._leave = ExitStack()
         self._text = ""
@@ -69,9 +75,18 @@ class SerialConsole:
         """Everything that came from the guest."""
         return self._heard
 
+    def is_open(self) -> bool:
+        """Whether the other side still holds the console; reads what came meanwhile."""
+        try:
+            self._receive(0.1)
+        except ConsoleClosedError:
+            return False
+        return True
+
     def _connected(self) -> ClientConnection:
         if self._socket is None:
-            self._socket = open_socket(self._lab, self._gateway, self._partition, "serial", self._leave)
+            path, self._path = self._path or ticket_path(self._gateway, self._partition, "serial"), None
+            self._socket = open_socket(self._lab, self._gateway, path, self._leave)
         return self._socket
 
     def send(self, text: str) -> None:
@@ -82,8 +97,9 @@ class SerialConsole:
             raise self._closed(error) from error
 
     def _closed(self, error: ConnectionClosed) -> ConsoleClosedError:
+        said = self._heard[-300:]
         self.close()
-        return ConsoleClosedError(f"the console was closed: {error}; heard last: {self._heard[-300:]!r}")
+        return ConsoleClosedError(f"the console was closed: {error}; heard last: {said!r}")
 
     def _receive(self, seconds: float) -> None:
         try:
@@ -116,6 +132,7 @@ class SerialConsole:
         """Log in, or find that this was done already; a guest that is still booting is waited for."""
         end = time.monotonic() + seconds
         key = "\r"
+        self._text = ""  # the prompt of an earlier command proves nothing
         while True:
             assert time.monotonic() < end, f"no login within {seconds:g} s; came: {self._heard[-500:]!r}"
             try:
@@ -170,7 +187,7 @@ class Screen:
 
     def __init__(self, lab: Lab, gateway: Gateway, partition: object) -> None:
         self._leave = ExitStack()
-        self._socket = open_socket(lab, gateway, partition, "vnc", self._leave)
+        self._socket = open_socket(lab, gateway, ticket_path(gateway, partition, "vnc"), self._leave)
 
     def __enter__(self) -> Self:
         return self

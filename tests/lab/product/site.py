@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qemu_lab import Lab, LabError
 from qemu_lab.shell import run
@@ -18,9 +18,15 @@ from product.waiting import wait_until
 IMAGE = "demo"
 BRIDGED, ISOLATED = "default", "isolated"
 """The networks: br0, which leads to the other hosts, and br1, which leads nowhere."""
-SHARED_DISKS = "/lab/shared/disks"
-OWN_DISKS = "/lab/local/disks"
+DISKS = {
+    "kvm1": "/lab/local/disks",
+    "kvm2": "/lab/shared/disks",
+    "kvm3": "/lab/shared/disks",
+    "bare": "/lab/local/disks",
+}
+"""Where each host keeps disks of partitions."""
 MEMORY_MIB = 128
+NETWORKS: tuple[Literal["mgmt", "san"], ...] = ("mgmt", "san")
 NOISE = ("/dev/kvm", "SMBIOS", "'kvm' is not supported", "already exists with uuid", "high-privileges", "non-properly terminated", "End of file while reading")
 """What libvirt complains about in every lab."""
 
@@ -47,9 +53,9 @@ class Site:
         upload = self.gateway.request("POST", "/images", image.read_bytes(), query={"name": IMAGE})
         self.gateway.finish(OperationView.model_validate(upload.json()))
         started = [
-            self.gateway.begin("POST", "/hosts", self.enrolment("kvm1", "tls", OWN_DISKS)),
-            self.gateway.begin("POST", "/hosts", self.enrolment("kvm2", "ssh", SHARED_DISKS, shared=True)),
-            self.gateway.begin("POST", "/hosts", self.enrolment("kvm3", "ssh", SHARED_DISKS, shared=True)),
+            self.gateway.begin("POST", "/hosts", self.enrolment("kvm1", "tls")),
+            self.gateway.begin("POST", "/hosts", self.enrolment("kvm2", "ssh")),
+            self.gateway.begin("POST", "/hosts", self.enrolment("kvm3", "ssh")),
         ]
         for operation in started:
             self.gateway.finish(operation)
@@ -62,14 +68,15 @@ class Site:
         line = next(line for line in self.lab.known_hosts.read_text().splitlines() if line.startswith(f"{name},"))
         return " ".join(line.split()[1:3])
 
-    def enrolment(self, name: str, transport: str, disks: str, *, shared: bool = False) -> dict[str, Any]:
+    def enrolment(self, name: str, transport: str, **options: str) -> dict[str, Any]:
         """The body with which a host is enrolled."""
         address = self.lab.members[name].address
-        connection: dict[str, Any] = {"storage_path": disks, "shared_storage": shared, "options": {}}
+        shared = DISKS[name].startswith("/lab/shared/")
+        connection: dict[str, Any] = {"storage_path": DISKS[name], "shared_storage": shared, "options": options}
         if transport == "tls":
             connection["uri"] = f"qemu+tls://{address}/system"
             # TLS carries libvirt only, so that the screen has to listen on the host's own address.
-            connection["options"] = {"vnc_listen": "0.0.0.0"}  # noqa: S104 - inside the lab
+            connection["options"] = {"vnc_listen": "0.0.0.0", **options}  # noqa: S104 - inside the lab
         else:
             connection["uri"] = f"qemu+ssh://root@{address}/system"
             connection["host_key"] = self.host_key(name)
@@ -121,14 +128,17 @@ class Site:
 
     # ------------------------------------------------------------------------------------------ hosts
 
+    def host_do(self, name: str, verb: str, **body: Any) -> OperationView:
+        """Carry out a verb on a host to its success."""
+        return self.gateway.do("POST", f"/hosts/{segment(name)}/{verb}", body)
+
     def wait_for_host(self, name: str, state: HostState, seconds: float) -> None:
         """Wait until a host is in a state."""
         wait_until(lambda: self.gateway.host(name).state is state, seconds, f"{name} is {state.value}")
 
     def volumes(self, host: str) -> set[str]:
         """The files that hold disks of partitions on a host."""
-        folder = SHARED_DISKS if host != "kvm1" else OWN_DISKS
-        names = self.lab.run(host, ["ls", folder]).split()
+        names = self.lab.run(host, ["sh", "-c", f"ls {DISKS[host]} 2> /dev/null || true"]).split()
         return {name for name in names if not name.startswith("image-")}
 
     def bridge_of(self, host: str, mac: str) -> str:
@@ -150,8 +160,11 @@ class Site:
             guest.leave()
         self._guests.clear()
         for member in self.lab.hosts:
-            self.lab.start(member.name)
-        self.lab.up()
+            if not self.lab.is_on(member.name):
+                self.lab.start(member.name)
+            self.lab.thaw(member.name)
+            for net in NETWORKS:
+                self.lab.link(member.name, up=True, net=net)
         for member in self.lab.hypervisors:
             self.lab.start_libvirtd(member.name)
         for name in self.libvirt_hosts:
@@ -165,7 +178,7 @@ class Site:
         try:
             wait_until(lambda: self.gateway.host(name).state in serving, 90, f"{name} serves again")
             if self.gateway.host(name).state is HostState.MAINTENANCE:
-                self.gateway.do("POST", f"/hosts/{segment(name)}/activate")
+                self.host_do(name, "activate")
         except RefusedError as error:
             if error.status != 404:
                 raise
@@ -174,9 +187,9 @@ class Site:
         """What the hosts still have of partitions that are gone."""
         found = []
         for host in self.libvirt_hosts:
-            found += [f"domain {uuid} on {host}" for uuid in self.lab.run(host, ["virsh", "-q", "list", "--all", "--uuid"]).split()]
-            if host.startswith("kvm"):
-                found += [f"volume {name} on {host}" for name in self.volumes(host)]
+            known = self.lab.run(host, ["virsh", "-q", "list", "--all", "--uuid"]).split()
+            found += [f"domain {uuid} on {host}" for uuid in known]
+            found += [f"volume {name} on {host}" for name in self.volumes(host)]
         return found
 
     def host_logs(self, lines: int = 15) -> str:
