@@ -1,6 +1,7 @@
 """What every handler works with: transactions, the clock, the settings, and work that goes on after a commit."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -124,22 +125,28 @@ async def _nothing_to_purge(_technology: str, _host_id: UUID) -> None:
 
 
 _UNIQUE = {
-    "uq_resources_kind_name_live": "The name is taken by another one of its kind. Choose another name.",
+    "uq_resources_kind_name_live": "There is a {kind} {name} already. Choose another name.",
     "pk_resources": "The id is taken. Let openQRM make one, or choose a new UUIDv7.",
-    "uq_networks_name": "A network with this name exists. Choose another name.",
+    "uq_networks_name": "There is a network {name} already. Choose another name.",
     "pk_networks": "A network with this id exists.",
-    "uq_images_name": "An image with this name exists. Choose another name, or delete the old one first.",
+    "uq_images_name": "There is an image {name} already. Choose another name, or delete the old one first.",
     "pk_images": "An image with this id exists.",
 }
+_KEY = re.compile(r"\((?:name\)=\(|kind, name\)=\((?P<kind>\w+), )(?P<name>.*)\) already exists", re.DOTALL)
+"""PostgreSQL's detail, such as: Key (kind, name)=(partition, web 1) already exists."""
 _RACE = {"uq_mac_addresses_request_id"}
 """Broken only by two that do the same at the same time: the second one finds what the first one did."""
 
 
 def _explain(error: IntegrityError) -> OpenQrmError | None:
     """What a broken rule means to the caller; None when it is our own mistake."""
-    constraint = getattr(error.orig.__cause__ if error.orig else None, "constraint_name", None) or ""
+    cause = error.orig.__cause__ if error.orig else None
+    constraint = getattr(cause, "constraint_name", None) or ""
     if constraint in _RACE:
         return TemporaryError("The same was asked for at the same time. Ask again.", retry_after=0.1)
     if constraint in _UNIQUE:
-        return DuplicateError(_UNIQUE[constraint], details={"constraint": constraint})
+        key = _KEY.search(getattr(cause, "detail", None) or "")
+        kind, name = (key["kind"] or "thing", repr(key["name"])) if key else ("thing", "of this name")
+        sentence = _UNIQUE[constraint].format(kind=kind, name=name)
+        return DuplicateError(sentence, details={"constraint": constraint})
     return None
