@@ -95,7 +95,7 @@ async def test_failures_are_one_sentence(site: Installation, admin: Client, name
         (("partition", "create", "x", "--memory", "1"), 1, "memory"),
         (("partition", "create", "x", "--memory", "much"), 2, "much"),
         (("partition", "dance", name), 2, "dance"),
-        (("operation", "show", "none"), 1, "none"),
+        (("operation", "show", "none"), 1, "id"),
     ):
         output = await site.cli(*arguments)
         assert output.status == status, (arguments, output)
@@ -113,7 +113,7 @@ async def test_who_has_no_token_is_told_to_log_in(site: Installation) -> None:
     output = await site.cli("partition", "list", OPENQRM_URL="http://127.0.0.1:1", OPENQRM_TOKEN="x")
     assert output.status == 1, output
     assert len(output.err.strip().splitlines()) <= 2
-    logged_in = await site.cli("login", site.url, "--user", "admin", text=site.password + "\n",
+    logged_in = await site.cli("login", site.url, "--user", "admin", "--password-stdin", text=site.password + "\n",
                                OPENQRM_STATE="/nonexistent")  # fmt: skip
     assert logged_in.status == 0, logged_in
     assert "admin" in await done(site, "whoami", OPENQRM_STATE="/nonexistent")

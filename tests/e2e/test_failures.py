@@ -74,6 +74,7 @@ async def test_a_name_is_had_once(admin: Client, name: str) -> None:
     ):
         problem = await admin.refused("POST", path, body)
         assert problem["code"] == "duplicate", problem
+        assert str(body["name"]).lower() in problem["detail"].lower(), "which name, is told"
 
 
 @pytest.mark.parametrize(
