@@ -1,7 +1,7 @@
 """Each command on a host, and evacuation: what it does, what it tells, what it refuses."""
 
 import pytest
-from test_partition_commands import done, refused
+from support.expectations import done, refused
 
 from openqrm.contracts.errors import ProblemCode
 from openqrm.contracts.host import (

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import text
-from test_partition_commands import refused
+from support.expectations import refused
 
 from openqrm.contracts.errors import ConflictError, DuplicateError, ExhaustedError, PermanentError, ProblemCode
 from openqrm.contracts.ids import new_id

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 import pytest
-from test_partition_commands import refused
+from support.expectations import refused
 
 from openqrm.contracts.dead_letter import DiscardMessage, ListDeadLetters, ReplayMessage
 from openqrm.contracts.errors import PermanentError, ProblemCode

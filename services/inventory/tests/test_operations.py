@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
-from test_partition_commands import refused
+from support.expectations import refused
 
 from openqrm.contracts.errors import ProblemCode
 from openqrm.contracts.host import MaintainHost

@@ -1,14 +1,13 @@
 """Each command on a partition: what it does, what it tells, what it refuses."""
 
 import pytest
-from support.control_plane import ControlPlane
+from support.expectations import done, refused
 
 from openqrm.contracts.errors import ProblemCode
 from openqrm.contracts.host import HostView
 from openqrm.contracts.ids import new_id
 from openqrm.contracts.image import DeleteImage, RegisterImage
 from openqrm.contracts.network import CreateNetwork
-from openqrm.contracts.operation import OperationView
 from openqrm.contracts.partition import (
     AdoptPartition,
     AttachDisk,
@@ -42,22 +41,7 @@ DISK = DiskSpec(source=BlankDisk(size_mib=64))
 NIC = NicSpec(network="default")
 
 
-def refused(ended: OperationView, code: ProblemCode, *words: str) -> None:
-    """It was rejected with this code, and the sentence has these words."""
-    assert ended.state == "rejected", ended
-    assert ended.error is not None
-    assert ended.error.code is code, ended.error
-    for word in words:
-        assert word in ended.error.message, ended.error.message
-
-
-async def done(plane: ControlPlane, ended: OperationView, *subjects: str) -> None:
-    """It succeeded, and these events are told about it, in this order."""
-    assert ended.state == "succeeded", ended.error
-    await plane.told(ended, *subjects)
-
-
-async def running(plane: ControlPlane, name: str, host: HostView, **wishes):
+async def running(plane, name: str, host: HostView, **wishes):
     return await plane.make(name, host=host.name, start=True, **wishes)
 
 
