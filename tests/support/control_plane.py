@@ -102,6 +102,7 @@ class ControlPlane:
     scheduler: SchedulerService = field(init=False)
     executor: ExecutorService = field(init=False)
     events: list[tuple[str, BaseModel]] = field(default_factory=list)
+    _log_read: int = 0
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def bus(self, user: str) -> Bus:
@@ -221,6 +222,16 @@ class ControlPlane:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await condition():
                 await self.clock.sleep(0.02)
+
+    def deadlocks(self) -> list[str]:
+        """What PostgreSQL told of each deadlock since this was asked last."""
+        with (self.postgres.socket_folder.parent / "postgres.log").open(encoding="utf-8", errors="replace") as log:
+            log.seek(self._log_read)
+            lines = log.readlines()
+            self._log_read = log.tell()
+        return [
+            "".join(lines[number : number + 12]) for number, line in enumerate(lines) if "deadlock detected" in line
+        ]
 
     async def start_services(self, **settings: object) -> None:
         """Start inventory (with changed settings), scheduler and the fake executor."""

@@ -27,6 +27,7 @@ async def plane(running: ControlPlane) -> AsyncIterator[ControlPlane]:
     """The control plane, whose books must balance afterwards."""
     yield running
     assert await broken_invariants(running) == []
+    assert running.deadlocks() == []
 
 
 @pytest.fixture

@@ -285,7 +285,7 @@ async def test_a_host_with_many_partitions_is_read_quickly(plane, name, host):
         began = plane.clock.monotonic()
         await host_observed(plane.inventory.inventory, event, delivery)
         took.append(plane.clock.monotonic() - began)
-    assert min(took) < 0.3  # 0.04 s on an idle machine
+    assert min(took) < 1.0  # 0.04 s on an idle machine
     for stranger in strangers:
         with plane.fake(host).change() as content:
             del content.partitions[stranger]

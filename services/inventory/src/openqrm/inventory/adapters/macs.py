@@ -4,7 +4,7 @@ import random
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select, text, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -111,18 +111,21 @@ class Macs:
             "free_after": None,
             "changed_at": self._now,
         }
-        statement = (
-            insert(mac_addresses)
-            .values(mac=number, **values)
-            .on_conflict_do_update(
-                index_elements=[mac_addresses.c.mac],
-                set_=values,
-                where=and_(
-                    mac_addresses.c.state == MacState.QUARANTINED.value, mac_addresses.c.free_after <= self._now
-                ),
+        # Not ON CONFLICT DO UPDATE: that locks the row of whoever has the address, which two that guess wrong twice
+        # would make a deadlock of.
+        new = insert(mac_addresses).values(mac=number, **values).on_conflict_do_nothing(index_elements=["mac"])
+        if (await self._connection.execute(new)).rowcount == 1:
+            return True
+        rested = (
+            update(mac_addresses)
+            .where(
+                mac_addresses.c.mac == number,
+                mac_addresses.c.state == MacState.QUARANTINED.value,
+                mac_addresses.c.free_after <= self._now,
             )
+            .values(**values)
         )
-        return (await self._connection.execute(statement)).rowcount == 1
+        return (await self._connection.execute(rested)).rowcount == 1
 
     async def _take_wished(
         self, technology: str, wished: str, partition_id: UUID | None, request_id: UUID | None, note: str
