@@ -2,16 +2,19 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from pydantic import Field
+from nats.errors import Error as NatsError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from openqrm.bus.bus import Bus
-from openqrm.bus.settings import BusSettings
+from openqrm.bus.settings import BusSettings, about_a_setting
 from openqrm.contracts.clock import Clock, SystemClock
+from openqrm.contracts.errors import OpenQrmError
 from openqrm.telemetry.logs import configure_logs
 from openqrm.telemetry.probe import make_probe
 from openqrm.telemetry.tracing import Tracing
@@ -43,19 +46,19 @@ class ProcessSettings(BaseSettings):
 
 def run_service(name: str, create: Callable[[Bus, Clock], Service]) -> None:
     """Run one service until SIGTERM or SIGINT. `name` is its name on the bus, such as inventory."""
-    settings = ProcessSettings()
-    configure_logs(settings.log_level, settings.log_json)
-    asyncio.run(_run(name, create, settings))
+    with one_sentence():
+        settings = ProcessSettings()
+        configure_logs(settings.log_level, settings.log_json)
+        asyncio.run(_run(name, create, settings))
 
 
 async def _run(name: str, create: Callable[[Bus, Clock], Service], settings: ProcessSettings) -> None:
-    asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    asked = stop_signals()
     clock = SystemClock()
     bus = Bus(BusSettings(), name, clock, Tracing(name, settings.otlp_endpoint))
     service = create(bus, clock)
-    await service.start()
+    if not await started(service, asked):
+        return
     serving = None
     if settings.probe_port is not None:
         probe = make_probe(lambda: bus.is_connected, settings.probe_host, settings.probe_port)
@@ -66,3 +69,51 @@ async def _run(name: str, create: Callable[[Bus, Clock], Service], settings: Pro
         with suppress(asyncio.CancelledError):
             await serving
     await service.stop()
+
+
+def stop_signals() -> asyncio.Event:
+    """Set when SIGTERM or SIGINT comes."""
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    return asked
+
+
+async def started(service: Service, asked: asyncio.Event) -> bool:
+    """Start a service; False when it was asked to stop first, as while it waits for a NATS that is not there."""
+    starting = asyncio.create_task(service.start(), name="start")
+    stopping = asyncio.create_task(asked.wait(), name="asked to stop")
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if starting.done():
+        await starting
+        return True
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    return False
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """What keeps a process from working is told in one sentence, and the process ends with status 1."""
+    try:
+        yield
+    except (ValidationError, OpenQrmError, NatsError, OSError) as error:
+        sentence = _explain(error)
+        if sentence is None:
+            raise
+        sys.exit(sentence)
+
+
+def _explain(error: ValidationError | OpenQrmError | NatsError | OSError) -> str | None:
+    if isinstance(error, ValidationError):
+        return about_a_setting(error)
+    if isinstance(error, OpenQrmError):
+        return error.message
+    if isinstance(error, NatsError):
+        return (
+            f"NATS at {BusSettings().url} does not let this service work: {str(error).removeprefix('nats: ')}. "
+            "Check OPENQRM_NATS_URL, OPENQRM_NATS_USER, OPENQRM_NATS_PASSWORD and the user's rights."
+        )
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}. Check the addresses and files in the environment of this service."

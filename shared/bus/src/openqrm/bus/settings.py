@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,3 +19,13 @@ class BusSettings(BaseSettings):
     cert_file: Path | None = Field(default=None, description="Client certificate, where the server asks for one")
     key_file: Path | None = Field(default=None, description="The client certificate's key")
     replicas: int = Field(default=1, ge=1, le=5, description="JetStream replicas of each stream")
+
+
+def about_a_setting(error: Exception) -> str | None:
+    """Which environment variable, of any settings, cannot be used and why; None when it is about something else."""
+    prefixes = {known.__name__: known.model_config.get("env_prefix", "") for known in BaseSettings.__subclasses__()}
+    if not isinstance(error, ValidationError) or error.title not in prefixes:
+        return None
+    first = error.errors(include_url=False)[0]
+    name = prefixes[error.title] + str(first["loc"][0] if first["loc"] else "").upper()
+    return f"{name} is set to something that cannot be used: {first['msg']}."
