@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.markup import escape
 
+from openqrm.bus.settings import about_a_setting
 from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.errors import OpenQrmError
 from openqrm.embedded.account import service_account
@@ -64,7 +64,7 @@ async def run(settings: EmbeddedSettings) -> int:
             except StartupError as error:
                 raise StartError(str(error)) from error
             except Exception as error:
-                if sentence := _about_a_setting(error):
+                if sentence := about_a_setting(error):
                     raise StartError(sentence) from error
                 structlog.get_logger(service="embedded").exception("openQRM ends")
                 first_line = (str(error) or "it gave no reason").splitlines()[0]
@@ -110,18 +110,6 @@ def _show(stack: "EmbeddedStack", state: StateFolder) -> None:
     say(f"state and log lie in {state.path}; Ctrl-C stops everything, guests run on")
 
 
-def _about_a_setting(error: Exception) -> str:
-    """Which environment variable, of any service, cannot be used and why; empty when it is about something else."""
-    prefixes = {
-        settings.__name__: settings.model_config.get("env_prefix", "") for settings in BaseSettings.__subclasses__()
-    }
-    if not isinstance(error, ValidationError) or error.title not in prefixes:
-        return ""
-    first = error.errors(include_url=False)[0]
-    name = prefixes[error.title] + str(first["loc"][0] if first["loc"] else "").upper()
-    return f"{name} is set to something that cannot be used: {first['msg']}."
-
-
 def main() -> int:
     """The entry; no traceback reaches the person who started it."""
     try:
@@ -129,7 +117,7 @@ def main() -> int:
     except StartError as error:
         complain(str(error))
     except ValidationError as error:
-        complain(_about_a_setting(error) or str(error).splitlines()[0])
+        complain(about_a_setting(error) or str(error).splitlines()[0])
     except OpenQrmError as error:
         complain(error.message)
     except OSError as error:
