@@ -181,7 +181,8 @@ class Stage:
     async def _state_of(self, name: str) -> str:
         if name in self.hosts:
             return (await self.plane.host(name)).state
-        return (await self.plane.partition(name)).state
+        partition = await self.plane.partition(name)
+        return "moving" if partition.target_host_id else partition.state
 
 
 def _tags(given: dict[str, str]) -> tuple[str, ...]:
