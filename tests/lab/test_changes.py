@@ -71,7 +71,9 @@ def test_a_vcpu_is_added(guest: Guest) -> None:
 
 def test_a_pinned_vcpu_stays_on_its_cpu(site: Site, guest: Guest) -> None:
     def allowed() -> dict[str, str]:
-        script = f"for T in /proc/{guest.process('kvm1')}/task/*; do cat $T/comm; grep Cpus_allowed_list $T/status; done"
+        script = (
+            f"for T in /proc/{guest.process('kvm1')}/task/*; do cat $T/comm; grep Cpus_allowed_list $T/status; done"
+        )
         text = site.lab.run("kvm1", ["sh", "-c", script])
         return dict(re.findall(r"(CPU \d+/TCG)\nCpus_allowed_list:\s*(\S+)", text))
 
@@ -212,7 +214,7 @@ def test_a_kept_volume_stays_on_the_host(site: Site, guest: Guest) -> None:
 
 @contextmanager
 def loop_device(site: Site, host: str, name: str) -> Iterator[str]:
-    """A block device of a host, made of a file. Loop devices are the machine's: the host gets a node for one of them."""
+    """A block device of a host, made of a file. Loop devices are the machine's: the host gets a node for one."""
     file = site.lab.local(host) / name
     file.touch()
     os.truncate(file, SMALL_MIB * 2**20)

@@ -69,6 +69,13 @@ def check_free(*guests: Guest) -> None:
             guest.do("unpause")
 
 
+def goes_on(guest: Guest, host: str) -> bool:
+    """Whether a guest runs again that was hung; an order to pause may be carried out once it wakes up."""
+    if guest.state == "paused":
+        guest.do("unpause")
+    return guest.state == "running" and guest.running_on == [host]
+
+
 # ------------------------------------------------------------------------------------------------ guests
 
 
@@ -86,13 +93,7 @@ def test_a_hung_guest_holds_up_nobody_else(site: Site, restarting: Guest, stayin
         assert site.gateway.host("kvm1").state is HostState.READY
     finally:
         site.lab.kill_guest("kvm1", domain, "CONT")
-
-    def goes_on() -> bool:
-        if restarting.state == "paused":  # the order was carried out once it woke up
-            restarting.do("unpause")
-        return restarting.state == "running" and restarting.running_on == ["kvm1"]
-
-    wait_until(goes_on, 60, "it goes on", every=1)
+    wait_until(lambda: goes_on(restarting, "kvm1"), 60, "it goes on", every=1)
 
 
 def test_a_hung_guest_is_stopped_by_force(site: Site, restarting: Guest) -> None:
@@ -167,6 +168,23 @@ def test_a_pulled_cable_and_its_guest(site: Site, staying: Guest, far: Guest) ->
     assert far.process("kvm3") == process
     assert len(site.gateway.operations(far.id)) == operations + 1
     check_free(far)
+
+
+def test_a_hung_host_holds_up_nobody_else(site: Site, staying: Guest, far: Guest) -> None:
+    process = far.process("kvm3")
+    site.lab.freeze("kvm3")
+    try:
+        hanging = far.begin("pause")
+        check_free(staying)
+        with expect_failure("kvm3"):
+            site.gateway.finish(hanging, 90)
+        site.wait_for_host("kvm3", HostState.UNREACHABLE, 60)
+        check_free(staying)
+    finally:
+        site.lab.thaw("kvm3")
+    site.wait_for_host("kvm3", HostState.READY, 60)
+    wait_until(lambda: goes_on(far, "kvm3"), 60, "its guest goes on", every=1)
+    assert far.process("kvm3") == process
 
 
 def test_a_power_cut_starts_nothing_elsewhere(site: Site, staying: Guest, far: Guest) -> None:

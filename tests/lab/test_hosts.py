@@ -59,6 +59,7 @@ def test_an_address_of_no_kind_is_refused(site: Site) -> None:
     with expect_refusal(422, "qemu+ssh"):
         site.gateway.begin("POST", "/hosts", body)
 
+
 def test_a_host_is_enrolled_once(site: Site) -> None:
     with expect_refusal(409, "address", "kvm2"):
         site.gateway.begin("POST", "/hosts", {**site.enrolment("kvm2", "ssh"), "name": "kvm2 again"})
@@ -102,7 +103,7 @@ def test_a_guest_runs_on_the_prepared_host(site: Site) -> None:
     assert guest.running_on == ["bare"]
     with expect_refusal(409, "carries 1 partition"):
         site.gateway.begin("DELETE", "/hosts/bare")
-    with pytest.raises(OperationFailedError, match="bridge|network"):
+    with pytest.raises(OperationFailedError, match=r"bridge|network"):
         site.guest("elsewhere", "bare", networks=[ISOLATED])
     guest.leave()
     guest.delete(force=True)

@@ -122,7 +122,7 @@ def test_it_starts_again_and_stops_at_once(guest: Guest) -> None:
 
 
 def test_a_name_is_taken_once(site: Site, guest: Guest) -> None:
-    with expect_refusal(409, "name", "taken"):
+    with expect_refusal(409, NAME):
         site.create(NAME, "kvm2", start=False)
 
 

@@ -66,7 +66,7 @@ def test_a_ticket_opens_one_console_once(site: Site, guest: Guest) -> None:
         pytest.raises(InvalidStatus, match="403"),
         SerialConsole(site.lab, site.gateway, guest.id, path=answer["path"]) as console,
     ):
-        console.send("\r")
+        console.send("\n")
 
 
 def test_much_text_comes_whole_and_in_order(guest: Guest) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from product import Guest, Site, expect_refusal, sleep, wait_until
+from qemu_lab import CHAP_TARGET
 
 from openqrm.contracts.operation import OperationView
 from openqrm.contracts.states import HostState, OperationState
@@ -200,6 +201,29 @@ def test_the_sources_libvirtd_is_killed(site: Site, guest: Guest) -> None:
 
 def test_a_move_after_failed_ones_is_whole(site: Site, guest: Guest) -> None:
     move_live(site, guest, "kvm2" if guest.host == "kvm3" else "kvm3")
+
+
+def test_a_network_disk_goes_with_its_password(site: Site, guest: Guest) -> None:
+    assert CHAP_TARGET.password is not None
+    source = {
+        "kind": "network",
+        "protocol": "iscsi",
+        "server": CHAP_TARGET.portal.partition(":")[0],
+        "volume": f"{CHAP_TARGET.iqn}/{CHAP_TARGET.lun}",
+        "username": CHAP_TARGET.user,
+        "password": CHAP_TARGET.password,
+    }
+    target = guest.attach_disk(source)
+    wait_until(lambda: target in guest.run("cat /proc/partitions"), 20, "the guest has the disk")
+    guest.run(f"echo before the move | dd of=/dev/{target} bs=512 conv=sync,fsync 2> /dev/null")
+    left = guest.host
+    move_live(site, guest, "kvm1")
+    guest.run("echo 3 > /proc/sys/vm/drop_caches")
+    assert "before the move" in guest.run(f"dd if=/dev/{target} bs=512 count=1 2> /dev/null")
+    assert site.lab.run(left, ["virsh", "-q", "secret-list"]).strip() == ""
+    guest.detach_disk(target)
+    assert site.lab.run("kvm1", ["virsh", "-q", "secret-list"]).strip() == ""
+    guest.do("migrate", host="kvm3")
 
 
 def test_regular_of_a_running_one(site: Site, guest: Guest) -> None:

@@ -16,6 +16,8 @@ from product.gateway import Gateway, RefusedError, segment
 from product.waiting import sleep
 
 USER, PASSWORD = "root", "openqrm"
+ENTER = "\n"
+"""Not a carriage return: a getty that is answered at once may leave a terminal that does not translate those."""
 LOGIN_SECONDS = 90.0
 ANSWER_SECONDS = 30.0
 _ASK_AGAIN_SECONDS = 5.0
@@ -131,7 +133,7 @@ class SerialConsole:
     def login(self, seconds: float = LOGIN_SECONDS) -> Self:
         """Log in, or find that this was done already; a guest that is still booting is waited for."""
         end = time.monotonic() + seconds
-        key = "\r"
+        key = ENTER
         self._text = ""  # the prompt of an earlier command proves nothing
         while True:
             assert time.monotonic() < end, f"no login within {seconds:g} s; came: {self._heard[-500:]!r}"
@@ -143,13 +145,13 @@ class SerialConsole:
                 sleep(0.5)
                 continue
             if match is None:
-                key = "\r"
+                key = ENTER
             elif match[1] is None:
                 return self
             else:
                 # The prompt comes a moment before the terminal is set for what follows.
                 sleep(_PROMPT_SECONDS)
-                key = f"{USER}\r" if match[1] == "login" else f"{PASSWORD}\r"
+                key = (USER if match[1] == "login" else PASSWORD) + ENTER
 
     def wait_for_boot(self, seconds: float = LOGIN_SECONDS) -> Self:
         """Wait until the guest says that it is up, and log in."""
@@ -166,7 +168,7 @@ class SerialConsole:
         """Run a command in the guest's shell; returns what it printed and its status."""
         mark = secrets.token_hex(4)
         # The shell echoes what is typed; there the marks are broken by quotes.
-        self.send(f"echo \"<\"{mark}; {command}; echo \"{mark}>$?.\"\r")
+        self.send(f'echo "<"{mark}; {command}; echo "{mark}>$?."{ENTER}')
         found = self.expect(rf"<{mark}\r?\n(.*?){mark}>(\d+)\.", seconds)
         lines = found[1].replace("\r", "").splitlines()
         # The guest's hardware events are told on the console, whatever else is written there.

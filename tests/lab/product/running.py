@@ -54,8 +54,10 @@ class Product:
             "OPENQRM_BRIDGE": "br0",
             "OPENQRM_QEMU_SSH_PRIVATE_KEY": str(self._lab.ssh_key),
             "OPENQRM_QEMU_PKI_PATH": str(self._lab.pki()),
-            # A command for a host that does not answer fails sooner than elsewhere, so that tests need not wait.
-            "OPENQRM_EXECUTOR_UNREACHABLE_LIMIT": "20",
+            # What hangs or does not answer fails sooner than elsewhere, so that tests need not wait.
+            "OPENQRM_EXECUTOR_UNREACHABLE_LIMIT": "15",
+            "OPENQRM_EXECUTOR_RECONNECT_LONGEST": "5",
+            "OPENQRM_QEMU_CALL_TIMEOUT_SECONDS": "15",
             "PYTHONUNBUFFERED": "1",
         }
         self._process = self._lab.popen_in_controller(

@@ -27,7 +27,15 @@ DISKS = {
 """Where each host keeps disks of partitions."""
 MEMORY_MIB = 128
 NETWORKS: tuple[Literal["mgmt", "san"], ...] = ("mgmt", "san")
-NOISE = ("/dev/kvm", "SMBIOS", "'kvm' is not supported", "already exists with uuid", "high-privileges", "non-properly terminated", "End of file while reading")
+NOISE = (
+    "/dev/kvm",
+    "SMBIOS",
+    "'kvm' is not supported",
+    "already exists with uuid",
+    "high-privileges",
+    "non-properly terminated",
+    "End of file while reading",
+)
 """What libvirt complains about in every lab."""
 
 
