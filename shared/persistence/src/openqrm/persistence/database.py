@@ -106,6 +106,12 @@ def is_temporary(error: BaseException) -> bool:
     return isinstance(error, OSError | TimeoutError | PoolTimeout)
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether PostgreSQL refuses the user, its password, its database, or what it wants to do there."""
+    state = _sqlstate(error) or ""
+    return state.startswith("28") or state in ("3D000", "42501")
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in one line for a log."""
     words = str(getattr(error, "orig", None) or error).splitlines()
