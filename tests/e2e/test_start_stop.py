@@ -279,9 +279,17 @@ async def test_a_database_of_another_installation(lasting: Installation) -> None
 async def test_a_right_that_is_missing(own: Installation) -> None:
     """As another user of the machine, who may not write there."""
     own.folder.chmod(0o755)
-    readable = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(ROOT / ".venv/bin/python"), "-V")
+    readable = run(
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        str(ROOT / ".venv/bin/python"),
+        "-c",
+        "import openqrm.embedded.app",
+    )
     if readable.returncode != 0:
-        pytest.skip("other users may not run this Python")
+        pytest.skip("the checkout lies where other users of this machine cannot read it")
     own.state.mkdir()
     sentence = await own.fails("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     assert str(own.state) in sentence

@@ -1,5 +1,6 @@
 """A guest's consoles, through the gateway's WebSockets."""
 
+import codecs
 import re
 import secrets
 import socket
@@ -57,6 +58,7 @@ class SerialConsole:
         self._leave = ExitStack()
         self._text = ""
         self._heard = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def __enter__(self) -> Self:
         return self
@@ -110,9 +112,10 @@ class SerialConsole:
             return
         except ConnectionClosed as error:
             raise self._closed(error) from error
-        text = _ESCAPES.sub("", data.decode(errors="replace") if isinstance(data, bytes) else data)
-        self._text += text
-        self._heard += text
+        text = self._decoder.decode(data) if isinstance(data, bytes) else data
+        # What a terminal would act upon may come in two parts.
+        self._text = _ESCAPES.sub("", self._text + text)
+        self._heard = _ESCAPES.sub("", self._heard + text)
 
     def expect(self, pattern: str, seconds: float = ANSWER_SECONDS) -> re.Match[str]:
         """Read until the pattern comes, and forget everything up to its end."""
