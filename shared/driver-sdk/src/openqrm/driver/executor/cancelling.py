@@ -14,11 +14,15 @@ AGAIN_SECONDS = 0.5
 
 async def end(tasks: Iterable["asyncio.Task[Any] | None"]) -> None:
     """Cancel tasks, as often as it takes, and return once all have ended, however they did."""
-    pending = {task for task in tasks if task is not None and not task.done()}
+    given = [task for task in tasks if task is not None]
+    pending = {task for task in given if not task.done()}
     while pending:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=AGAIN_SECONDS)
+    for task in given:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain in the log that nobody did
 
 
 def stop_if_cancelled() -> None:
