@@ -213,10 +213,13 @@ class Installation:
         """A client without a login that says, as browsers do, that its requests come from this server's pages."""
         return self.client(None, **{"Sec-Fetch-Site": "same-origin"})
 
-    async def cli(self, *arguments: str, text: str | None = None, **environment: str) -> "Output":
+    async def cli(
+        self, *arguments: str, text: str | None = None, prefix: tuple[str, ...] = (), **environment: str
+    ) -> "Output":
         """Run the command line tool."""
         known: dict[str, str] = {key: value for key, value in self.environment.items() if key in _FOR_CLIENTS}
         process = await asyncio.create_subprocess_exec(
+            *prefix,
             str(ROOT / ".venv/bin/openqrm"),
             *arguments,
             stdin=asyncio.subprocess.PIPE if text is not None else asyncio.subprocess.DEVNULL,

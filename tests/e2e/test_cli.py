@@ -8,7 +8,7 @@ from installation import Client, Installation
 
 async def done(site: Installation, *arguments: str, **environment: str) -> str:
     """Run the tool, expect success, return what it printed."""
-    output = await site.cli(*arguments, **environment)
+    output = await site.cli(*arguments, text=None, prefix=(), **environment)
     assert output.status == 0, output
     assert "Traceback" not in output.err
     return output.out

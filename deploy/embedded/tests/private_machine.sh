@@ -22,6 +22,11 @@ if [ -c /dev/kvm ]; then # as a machine without udev has it
     chmod 600 /run/kvm
     mount --bind /run/kvm /dev/kvm
 fi
+mkdir -m 1777 /run/lock # of consoles
+mkdir /run/cgroup # /sys as the private network has it: bridges of the real machine are not there
+mount --rbind /sys/fs/cgroup /run/cgroup
+mount -t sysfs sysfs /sys
+mount --rbind /run/cgroup /sys/fs/cgroup
 ip link set lo up
 status=0
 "$@" || status=$? # no exec: somebody must be PID 1 and bury QEMU's orphans
