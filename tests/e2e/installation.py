@@ -217,20 +217,26 @@ class Installation:
         self, *arguments: str, text: str | None = None, prefix: tuple[str, ...] = (), **environment: str
     ) -> "Output":
         """Run the command line tool."""
-        known: dict[str, str] = {key: value for key, value in self.environment.items() if key in _FOR_CLIENTS}
-        process = await asyncio.create_subprocess_exec(
-            *prefix,
-            str(ROOT / ".venv/bin/openqrm"),
-            *arguments,
-            stdin=asyncio.subprocess.PIPE if text is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=known | environment,
-        )
+        process = await self.cli_process(*arguments, prefix=prefix, **environment)
         async with asyncio.timeout(60):
             out, err = await process.communicate(text.encode() if text is not None else None)
         assert process.returncode is not None
         return Output(process.returncode, out.decode(), err.decode())
+
+    async def cli_process(
+        self, *arguments: str, prefix: tuple[str, ...] = (), **environment: str
+    ) -> asyncio.subprocess.Process:
+        """Begin to run the command line tool."""
+        known: dict[str, str] = {key: value for key, value in self.environment.items() if key in _FOR_CLIENTS}
+        return await asyncio.create_subprocess_exec(
+            *prefix,
+            str(ROOT / ".venv/bin/openqrm"),
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=known | environment,
+        )
 
 
 class Output:

@@ -4,12 +4,14 @@ libvirt's folders, /run and the network are private copies there, so this machin
 touched; at the end the kernel ends all that runs in it.
 """
 
+import asyncio
 import json
 import shlex
 import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,16 @@ class PrivateMachine(Installation):
                 return child.pid
         raise AssertionError("openQRM does not run")
 
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """The beginning of a command that is to run there."""
+        return ("nsenter", f"--target={self.inside}", "--net", "--mount")
+
     async def walk(self, line: str, text: str | None = None, **more: str) -> Output:
         """A line of the README."""
         words = shlex.split(line)
         assert words[0] == "openqrm"
-        return await self.cli(
-            *words[1:], text=text, prefix=("nsenter", f"--target={self.inside}", "--net", "--mount"), **more
-        )
+        return await self.cli(*words[1:], text=text, prefix=self.enter, **more)
 
     async def walks(self, line: str, **more: str) -> str:
         """A line that must succeed; returns what it printed."""
@@ -100,38 +105,61 @@ async def machine() -> AsyncIterator[PrivateMachine]:
         await machine.close()
 
 
-async def console(machine: PrivateMachine, *lines: str, linger: int = 6) -> str:
-    """Type lines at the serial console, with time between them."""
-    output = await machine.walk(
-        f'openqrm console "web 1" --linger {linger}', text="".join(f"{line}\n" for line in lines)
-    )
-    assert output.status == 0, output
-    return output.out
+class Console:
+    """The serial console of a guest, between pipes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._in = process.stdin
+        self._out = process.stdout
+
+    async def until(self, *wanted: str) -> str:
+        """Read until one of these was said."""
+        seen = ""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not any(word in seen for word in wanted):
+                data = await self._out.read(4096)
+                assert data, f"the console ended after: {seen}"
+                seen += data.decode(errors="replace")
+        return seen
+
+    async def type(self, line: str, then: str) -> str:
+        """Type a line; returns what was said until then."""
+        self._in.write(f"{line}\n".encode())
+        await self._in.drain()
+        return await self.until(then)
+
+    async def leave(self) -> None:
+        """End of input."""
+        self._in.close()
+        assert await self._process.wait() == 0
+
+
+@asynccontextmanager
+async def console(machine: PrivateMachine, name: str) -> AsyncIterator[Console]:
+    """Open it and leave it again."""
+    process = await machine.cli_process("console", name, "--linger", "0.2", prefix=machine.enter)
+    opened = Console(process)
+    yield opened
+    await opened.leave()
 
 
 async def test_the_first_walk(machine: PrivateMachine) -> None:
     await machine.walks(
         'openqrm partition create "web 1" --memory 256 --memory-max 512 --image demo --network default --start'
     )
-
-    async def booted() -> bool:
-        return "login:" in await console(machine, "", linger=2)
-
-    await eventually_async(booted, PATIENCE_SECONDS, "it boots")
-    await console(machine, "root", linger=2)
-    seen = await console(machine, "openqrm", linger=3)
-    seen += await console(machine, "free -m", linger=3)
-    assert "Mem:" in seen, seen
-    before = _memory(seen)
-    await machine.walks('openqrm partition resize "web 1" --memory 512')
-    after = before
-
-    async def larger() -> bool:
-        nonlocal after
-        after = _memory(await console(machine, "free -m", linger=3))
-        return after > before
-
-    await eventually_async(larger, 30, "free shows more memory")
+    async with console(machine, "web 1") as guest:
+        await guest.until("login:")
+        await guest.type("root", "assword:")
+        await guest.type("openqrm", "# ")
+        before = _memory(await guest.type("free -m", "Swap:"))
+        await machine.walks('openqrm partition resize "web 1" --memory 512')
+        after = before
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while after <= before:
+                after = _memory(await guest.type("free -m", "Swap:"))
     found = await machine.read('openqrm partition show "web 1"')
     assert (found["state"], found["memory_mib"]) == ("running", 512)
     await machine.walks('openqrm partition stop "web 1"')
@@ -139,9 +167,9 @@ async def test_the_first_walk(machine: PrivateMachine) -> None:
 
 
 def _memory(text: str) -> int:
-    """The total of `free -m`, the last that was printed."""
-    lines = [line for line in text.splitlines() if line.startswith("Mem:")]
-    return int(lines[-1].split()[1]) if lines else 0
+    """The total of `free -m`."""
+    line = next(line for line in text.splitlines() if line.startswith("Mem:"))
+    return int(line.split()[1])
 
 
 async def test_the_trace_leads_to_libvirt(machine: PrivateMachine) -> None:

@@ -44,7 +44,7 @@ def test_killed_in_the_middle_of_a_move(site: Site, guests: list[Guest]) -> None
     guest = guests[1]
     guest.shell()  # it has booted: its memory is worth a move
     guest.leave()
-    operation = guest.begin("migrate", host="kvm3", bandwidth_mib_s=4)
+    operation = guest.begin("migrate", host="kvm3", bandwidth_mib_s=10)
 
     def goes() -> bool:
         return "Time elapsed" in site.lab.run("kvm2", ["virsh", "-q", "domjobinfo", str(guest.id)])
