@@ -121,9 +121,11 @@ class Guest:
         """What libvirt calls it there."""
         return self._site.lab.run(host, ["virsh", "-q", "domname", str(self.id)]).strip()
 
-    def process(self, host: str) -> int:
-        """The number of its QEMU process, as the host sees it."""
-        return int(self._site.lab.run(host, ["cat", f"/run/libvirt/qemu/{self.domain(host)}.pid"]))
+    def process(self, host: str) -> int | None:
+        """The number of its QEMU process, as the host sees it; None while libvirt keeps none for it."""
+        file = f"/run/libvirt/qemu/{self.domain(host)}.pid"
+        number = self._site.lab.run(host, ["sh", "-c", 'cat "$1" 2>&- || true', "process", file])
+        return int(number) if number else None
 
     def epoch_on(self, host: str) -> int:
         """The epoch that is written beside it there."""
