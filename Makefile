@@ -6,7 +6,7 @@ SPACE := $(subst ,, )
 PYTEST := .venv/bin/pytest -q
 HEADING = @printf '\n== %s ==\n'
 
-.PHONY: help up setup test lint types imports unit contract scenario integration lab lab-up lab-down
+.PHONY: help up setup test lint types imports unit contract scenario integration lab lab-up lab-down bench
 .NOTPARALLEL:
 
 help: ## show this list
@@ -62,6 +62,9 @@ lab-up: .venv/bin/python ## start the lab and leave it running
 
 lab-down: .venv/bin/python ## end the lab without a trace
 	@.venv/bin/python tests/lab/labctl.py down
+
+bench: .venv/bin/python ## how fast, how large: a table and build/bench.json; ROWS=burst for one; FLAT_SECONDS=3600
+	@.venv/bin/python tests/bench/run.py $(ROWS)
 
 .venv/bin/python:
 	@deploy/bootstrap test

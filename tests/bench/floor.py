@@ -1,0 +1,74 @@
+"""The floor: the least that a durable command can cost, in a process of its own, with bare libraries.
+
+One HTTP request: a message goes out to a stream and comes back from it, a transaction commits a row, a second message
+goes out and comes back, the answer is sent. The same NATS and PostgreSQL as openQRM's, with the same promises.
+
+    floor.py PORT, with FLOOR_NATS (URL with a login) and FLOOR_SOCKET, FLOOR_PASSWORD (PostgreSQL) in the environment
+"""
+
+import asyncio
+import os
+import sys
+from itertools import count
+
+import asyncpg
+import nats
+import uvicorn
+
+STREAM, SUBJECT = "FLOOR", "floor.message"
+_TABLE = "CREATE TABLE IF NOT EXISTS public.floor (id bigserial PRIMARY KEY, body bytea NOT NULL)"
+_INSERT = "INSERT INTO public.floor (body) VALUES ($1)"
+
+
+class Floor:
+    """An ASGI application that does nothing but what has to be done."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[bytes, asyncio.Future[None]] = {}
+        self._numbers = count()
+
+    async def start(self) -> None:
+        """Connect; make the stream and the table."""
+        bus = await nats.connect(os.environ["FLOOR_NATS"])
+        self._js = bus.jetstream()
+        await self._js.add_stream(name=STREAM, subjects=[SUBJECT])
+        await self._js.subscribe(SUBJECT, cb=self._came, ordered_consumer=True)
+        self._database = await asyncpg.create_pool(
+            host=os.environ["FLOOR_SOCKET"], user="postgres", password=os.environ["FLOOR_PASSWORD"],
+            database="postgres", min_size=2, max_size=10,
+        )  # fmt: skip
+        await self._database.execute(_TABLE)
+
+    async def _came(self, message: nats.aio.msg.Msg) -> None:
+        future = self._waiting.pop(message.data[:20], None)
+        if future is not None:
+            future.set_result(None)
+
+    async def _round_trip(self, body: bytes) -> None:
+        mark = b"%020d" % next(self._numbers)
+        back = self._waiting[mark] = asyncio.get_running_loop().create_future()
+        await asyncio.gather(self._js.publish(SUBJECT, mark + body), back)
+
+    async def __call__(self, scope, receive, send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        body = (await receive()).get("body", b"") or b"x" * 1000
+        await self._round_trip(body)
+        async with self._database.acquire() as connection, connection.transaction():
+            await connection.execute(_INSERT, body)
+        await self._round_trip(body)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def main() -> None:
+    """Serve until SIGTERM."""
+    floor = Floor()
+    await floor.start()
+    config = uvicorn.Config(floor, port=int(sys.argv[1]), log_level="warning", lifespan="off", access_log=False)
+    await uvicorn.Server(config).serve()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

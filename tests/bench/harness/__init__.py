@@ -1,0 +1,1 @@
+"""What every row of `make bench` is measured with: the stack of processes, load, usage, profiles, the table."""

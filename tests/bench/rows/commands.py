@@ -1,0 +1,104 @@
+"""Commands per second through HTTP with many in flight, the whole stack and the load on this machine."""
+
+import asyncio
+import statistics
+from collections.abc import AsyncIterator
+from time import perf_counter
+from typing import Any
+
+from harness.bench import Bench
+from harness.http import HttpConnection
+from harness.processes import cpu_of, usage_text
+from harness.row import Goal, Row
+from harness.stack import Stack
+
+ORDER = 2
+HOSTS = 50
+IN_FLIGHT = (1, 10, 100)
+SECONDS = 8.0
+WARM_UP_SECONDS = 2.0
+CYCLE = ("start", "pause", "unpause", "stop")
+
+
+async def drive(
+    port: int, token: str, pids: dict[str, int], partitions: list[str], in_flight: int, seconds: float,
+    warm_up: float = WARM_UP_SECONDS,
+) -> dict[str, Any]:  # fmt: skip
+    """Keep so many commands in flight, each on a partition of its own; count those that succeeded in the window.
+
+    Every partition is stopped before and after. Returns the count, the seconds, latencies, failures and CPU seconds.
+    """
+    ends: list[tuple[float, float]] = []
+    failures: list[str] = []
+    over = asyncio.Event()
+
+    async def work(partition: str) -> None:
+        async with HttpConnection(port, token) as http:
+            while not over.is_set():
+                for verb in CYCLE:
+                    began = perf_counter()
+                    try:
+                        await http.command("POST", f"/partitions/{partition}/{verb}")
+                    except RuntimeError as error:
+                        failures.append(str(error))
+                        over.set()
+                        return
+                    now = perf_counter()
+                    ends.append((now, now - began))
+
+    async with asyncio.TaskGroup() as group:
+        for partition in partitions[:in_flight]:
+            group.create_task(work(partition))
+        with_timeout = asyncio.create_task(over.wait())
+        await asyncio.wait((with_timeout,), timeout=warm_up)
+        began, cpu_before = perf_counter(), cpu_of(pids)
+        await asyncio.wait((with_timeout,), timeout=seconds)
+        ended, cpu_after = perf_counter(), cpu_of(pids)
+        over.set()
+    took = [latency for at, latency in ends if began <= at <= ended]
+    return {
+        "commands": len(took),
+        "seconds": ended - began,
+        "median": statistics.median(took) if took else 0.0,
+        "p95": statistics.quantiles(took, n=20)[18] if len(took) > 1 else 0.0,
+        "failures": failures[:3],
+        "cpu_before": cpu_before,
+        "cpu_after": cpu_after,
+    }
+
+
+def note_of(result: dict[str, Any]) -> str:
+    """Latencies and CPU of one run."""
+    usage = usage_text(result["cpu_before"], result["cpu_after"], result["commands"], result["seconds"])
+    return f"median {result['median'] * 1e3:.0f} ms, p95 {result['p95'] * 1e3:.0f} ms\n{usage}"
+
+
+async def stopped_partitions(stack: Stack, count: int) -> list[str]:
+    """Stopped partitions on HOSTS hosts, made once for each stack."""
+    known: list[str] | None = stack.kept.get("commands")
+    if known is None or len(known) < count:
+        known = stack.kept["commands"] = await stack.partitions(await stack.hosts(HOSTS), count, start=False)
+    return known
+
+
+async def measure(bench: Bench) -> AsyncIterator[Row]:
+    """A row for each number in flight; the goal is for the most."""
+    stack = await bench.stack()
+    partitions = await stopped_partitions(stack, max(IN_FLIGHT))
+    for in_flight in IN_FLIGHT:
+        arguments = {**stack.access(), "partitions": partitions, "in_flight": in_flight}
+        result = await bench.load(drive, **arguments, seconds=SECONDS)
+        if result["failures"]:
+            raise RuntimeError(f"a command did not succeed: {result['failures'][0]}")
+
+        async def again(arguments: dict[str, Any] = arguments) -> dict[str, Any]:
+            return await bench.load(drive, **arguments, seconds=SECONDS)
+
+        yield Row(
+            f"commands per second, {in_flight} in flight",
+            result["commands"] / result["seconds"],
+            "/s",
+            goal=Goal(150, ">=") if in_flight == max(IN_FLIGHT) else None,
+            note=note_of(result),
+            explain=bench.profiled(stack, again),
+        )

@@ -1,0 +1,125 @@
+"""One partition.start at a time, through HTTP to running, over the floor of what a durable command can cost."""
+
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from harness.bench import Bench
+from harness.http import HttpConnection
+from harness.row import Goal, Row
+from harness.stack import PYTHON, Stack, free_port
+
+ORDER = 1
+ROUNDS = 60
+WARM_UP = 10
+TRACED = 12
+"""Starts whose spans are read when the goal is missed."""
+FLOOR = "floor: HTTP, 2 x JetStream out and back, 1 commit"
+
+
+async def start_floor(stack: Stack) -> int:
+    """Start the floor's process on the stack's NATS and PostgreSQL; returns its port."""
+    port = free_port()
+    user = stack.environment("provisioner")
+    login = f"{user['OPENQRM_NATS_USER']}:{user['OPENQRM_NATS_PASSWORD']}"
+    environment = {
+        "FLOOR_NATS": f"nats://{login}@127.0.0.1:{stack.nats_port}",
+        "FLOOR_SOCKET": str(stack.postgres.socket_folder),
+        "FLOOR_PASSWORD": stack.administrator,
+        "PATH": os.environ["PATH"],
+    }
+    stack.launch("floor", [str(PYTHON), str(Path(__file__).parents[1] / "floor.py"), str(port)], environment)
+
+    async def answers() -> bool:
+        try:
+            async with HttpConnection(port) as http:
+                return (await http.send("POST", "/"))[0] == 200
+        except OSError:
+            return False
+
+    await stack.until(answers, 30, "the floor serves")
+    return port
+
+
+async def alternate(
+    port: int, token: str, floor_port: int, partitions: list[str], rounds: int, pids: dict[str, int]
+) -> dict[str, Any]:
+    """Start one partition, then pass the floor once, and so on; seconds of each."""
+    starts: list[float] = []
+    floors: list[float] = []
+    operations: list[str] = []
+    body = b"x" * 1000
+    async with HttpConnection(port, token) as http, HttpConnection(floor_port) as floor:
+        for number in range(WARM_UP + rounds):
+            path = f"/partitions/{partitions[number % len(partitions)]}"
+            began = perf_counter()
+            operation = await http.command("POST", f"{path}/start")
+            starts.append(perf_counter() - began)
+            operations.append(operation["id"])
+            began = perf_counter()
+            status, _ = await floor.send("POST", "/", body)
+            floors.append(perf_counter() - began)
+            assert status == 200
+            await http.command("POST", f"{path}/stop")
+    return {"starts": starts[WARM_UP:], "floors": floors[WARM_UP:], "operations": operations[-TRACED:]}
+
+
+async def waterfall(stack: Stack, operations: list[str]) -> str:
+    """The spans of some operations: when each began after the request, and how long it took, as medians in ms."""
+    await stack.clock.sleep(1.5)  # spans are sent a moment later
+    seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    async with stack.http() as http:
+        for operation in operations:
+            spans = (await http.get(f"/traces/{operation}"))["spans"]
+            began = min(span["start_ns"] for span in spans)
+            times: dict[str, int] = defaultdict(int)
+            for span in spans:
+                name = f"{span['service']}: {span['name']}"
+                times[name] += 1
+                label = name if times[name] == 1 else f"{name} ({times[name]})"
+                seen[label].append(((span["start_ns"] - began) / 1e6, (span["end_ns"] - span["start_ns"]) / 1e6))
+    lines = sorted(
+        (statistics.median(at for at, _ in found), statistics.median(took for _, took in found), label)
+        for label, found in seen.items()
+    )
+    return "spans, medians: begun at, took (ms)\n" + "\n".join(
+        f"{at:7.1f} {took:7.1f}  {name}" for at, took, name in lines
+    )
+
+
+async def measure(bench: Bench) -> AsyncIterator[Row]:
+    """The row."""
+    stack = await bench.stack()
+    hosts = await stack.hosts(1)
+    partitions = await stack.partitions(hosts, 4, start=False)
+    floor_port = await start_floor(stack)
+    try:
+        arguments = {**stack.access(), "floor_port": floor_port, "partitions": partitions}
+        result = await bench.load(alternate, **arguments, rounds=ROUNDS)
+        starts, floors = result["starts"], result["floors"]
+
+        async def explain() -> str:
+            text = await waterfall(stack, result["operations"])
+            again = bench.profiled(stack, lambda: bench.load(alternate, **arguments, rounds=4 * ROUNDS))
+            return f"{text}\n{await again()}"
+
+        yield Row(
+            "partition.start to running, one at a time, median",
+            statistics.median(starts) * 1e3,
+            "ms",
+            FLOOR,
+            statistics.median(floors) * 1e3,
+            Goal(3, "<=", "ratio"),
+            note=f"p95 {_p95(starts):.1f} ms, floor's p95 {_p95(floors):.1f} ms",
+            explain=explain,
+        )
+    finally:
+        await stack.stop("floor")
+
+
+def _p95(seconds: list[float]) -> float:
+    return statistics.quantiles(seconds, n=20)[18] * 1e3

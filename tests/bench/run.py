@@ -1,0 +1,102 @@
+"""`make bench`: measures the rows, prints the table, writes build/bench.json; see README.md.
+
+Exit status: 0 when every row was measured, whether or not it keeps its goal.
+"""
+
+import argparse
+import asyncio
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness.bench import Bench, say
+from harness.row import Row
+from harness.table import figure, render, verdict
+
+FOLDER = Path(__file__).resolve().parent
+RESULT = FOLDER.parents[1] / "build/bench.json"
+LIMIT_SECONDS = 600.0
+"""For one group; the ones that take longer on purpose say so by a LIMIT_SECONDS of their own."""
+
+
+def groups() -> list[str]:
+    """The names of all groups, in the order in which they are measured: that of their ORDER."""
+    names = [path.stem for path in (FOLDER / "rows").glob("*.py") if path.stem != "__init__"]
+    found = {name: importlib.import_module(f"rows.{name}") for name in names}
+    return sorted((name for name in names if hasattr(found[name], "measure")), key=lambda n: (found[n].ORDER, n))
+
+
+async def measure_group(name: str, bench: Bench) -> list[Row]:
+    """All rows of one group; what keeps it from being measured becomes a failed row."""
+    module = importlib.import_module(f"rows.{name}")
+    rows: list[Row] = []
+    try:
+        async with asyncio.timeout(getattr(module, "LIMIT_SECONDS", LIMIT_SECONDS) + bench.flat_seconds):
+            async for row in module.measure(bench):
+                row.group = name
+                rows.append(row)
+                say(f"{row.name}: {figure(row.value)} {row.unit} {verdict(row)}")
+                if row.met is False and row.explain is not None:
+                    row.explanation = await row.explain()
+    except Exception as error:  # noqa: BLE001 - a row that cannot be measured must not keep the others from it
+        reason = f"{type(error).__name__}: {error}".strip(": ")
+        rows.append(Row(name, None, "", failed=reason[:900]))
+        rows[-1].group = name
+        say(f"{name}: FAILED: {reason[:300]}")
+        await bench.close()  # what the group left behind may be broken
+    return rows
+
+
+async def measure(names: list[str], flat_seconds: float) -> list[Row]:
+    """All rows of these groups."""
+    bench = Bench(flat_seconds)
+    rows: list[Row] = []
+    try:
+        for name in names:
+            began = time.monotonic()
+            say(f"[{name}]")
+            rows += await measure_group(name, bench)
+            say(f"[{name}] took {time.monotonic() - began:.0f} s")
+            write(rows)
+    finally:
+        await bench.close()
+    return rows
+
+
+def write(rows: list[Row]) -> None:
+    """Keep the result so far."""
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n")
+
+
+def main() -> int:
+    """The command line."""
+    known = groups()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("groups", nargs="*", help=f"which rows: {' '.join(known)} (all)")
+    parser.add_argument(
+        "--flat-seconds", type=float, default=float(os.environ.get("FLAT_SECONDS") or 150),
+        help="how long to look for leaks (%(default)s)",
+    )  # fmt: skip
+    options = parser.parse_args()
+    wanted = [word for given in options.groups for word in given.replace(",", " ").split()]
+    if unknown := sorted(set(wanted) - set(known)):
+        parser.error(f"there is no {', '.join(unknown)}; there are {' '.join(known)}")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    rows = asyncio.run(measure(wanted or known, options.flat_seconds))
+    print(render(rows))
+    missed = sum(row.met is False and not row.failed for row in rows)
+    failed = sum(bool(row.failed) for row in rows)
+    print(f"\n{len(rows)} rows, {missed} missed their goal, {failed} failed; {RESULT.relative_to(FOLDER.parents[1])}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
