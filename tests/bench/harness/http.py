@@ -5,6 +5,9 @@ import json
 from types import TracebackType
 from typing import Any, Self
 
+_ASKED = 20
+"""Times that an operation is asked for before it counts as lost."""
+
 
 class HttpConnection:
     """One connection; requests on it go one after the other."""
@@ -12,6 +15,10 @@ class HttpConnection:
     def __init__(self, port: int, token: str = "", host: str = "127.0.0.1") -> None:
         self._place = (host, port)
         self._head = f"Host: {host}:{port}\r\n" + (f"Authorization: Bearer {token}\r\n" if token else "")
+        self.postponed = 0
+        """Commands that were answered with 202 although their end was waited for."""
+        self.unanswered = 0
+        """Times that one of those was asked for, and an error was the answer."""
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -50,10 +57,22 @@ class HttpConnection:
         return json.loads(body)
 
     async def command(self, method: str, path: str, body: Any = None, wait: int = 60) -> dict[str, Any]:
-        """Send a command and wait for its operation's success; raises RuntimeError when it does not come."""
+        """Send a command and wait for its operation's success; raises RuntimeError when it does not come.
+
+        What the gateway had to answer with 202, since inventory had not begun yet, is asked for until it has ended.
+        """
         data = json.dumps(body).encode() if body is not None else b""
         status, answer = await self.send(method, f"/api/v1{path}", data, f"Prefer: wait={wait}\r\n")
         operation: dict[str, Any] = json.loads(answer) if answer else {}
+        if status == 202:
+            self.postponed += 1
+            place = f"/api/v1/operations/{operation['id']}?wait={wait}"
+            for _ in range(_ASKED):
+                status, answer = await self.send("GET", place)
+                if status == 200:
+                    break
+                self.unanswered += 1
+            operation = json.loads(answer)
         if status != 200 or operation.get("state") != "succeeded":
             raise RuntimeError(f"{method} {path}: {status} {answer[:300].decode(errors='replace')}")
         return operation

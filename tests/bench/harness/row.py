@@ -40,6 +40,7 @@ class Row:
         goal: the limit, if this row has one.
         note: what else was measured along with it; printed under the table.
         explain: where the time goes; asked for when the goal is missed.
+        flaw: what was wrong although there is a figure, such as requests that timed out; a goal is then missed.
         failed: why there is no figure.
     """
 
@@ -51,6 +52,7 @@ class Row:
     goal: Goal | None = None
     note: str = ""
     explain: Explain | None = None
+    flaw: str = ""
     failed: str = ""
     explanation: str = field(default="", init=False)
     group: str = field(default="", init=False)
@@ -65,7 +67,7 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the goal is kept; None when there is none."""
-        return None if self.goal is None else self.goal.met_by(self)
+        return None if self.goal is None else self.goal.met_by(self) and not self.flaw
 
     def as_json(self) -> dict[str, Any]:
         """The entry of build/bench.json."""
@@ -80,6 +82,7 @@ class Row:
             "goal": str(self.goal) if self.goal else None,
             "met": self.met,
             "failed": self.failed or None,
+            "flaw": self.flaw or None,
             "note": self.note or None,
             "explanation": self.explanation or None,
         }

@@ -45,6 +45,7 @@ def render(rows: Sequence[Row]) -> str:
     for row in rows:
         said = [
             *([f"failed: {row.failed}"] if row.failed else []),
+            *([f"not as it should be: {row.flaw}"] if row.flaw else []),
             *([row.note] if row.note else []),
             *([f"where the time goes:\n{row.explanation}"] if row.explanation else []),
         ]

@@ -1,20 +1,24 @@
-"""Measures the scheduler without a bus: placements per second, their latency, and how long a projection takes.
+"""The scheduler alone, without a bus: placements per second, and the latency of one.
 
-Run: .venv/bin/python tests/bench/bench_scheduler.py [hosts …]
 Each placement is what the service does per request: read the JSON, propose, write the JSON of the answer.
 """
 
-import argparse
+import cProfile
 import gc
+import pstats
 import random
 import statistics
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
+
+from harness.bench import Bench
+from harness.row import Goal, Row
 
 from openqrm.contracts.host import HostConnection, HostFacts, HostStorage, HostView
 from openqrm.contracts.network import NetworkView
-from openqrm.contracts.paging import MAX_PAGE, Page
 from openqrm.contracts.partition import BlankDisk, CrashPolicy, DiskBus, DiskView, Firmware, NicView, PartitionView
 from openqrm.contracts.placement import MAX_EXPLAINED, PlacementRequest, ProposePlacement
 from openqrm.contracts.states import DesiredState, HostState, PartitionState
@@ -25,6 +29,8 @@ from openqrm.scheduler.reading import PlacedPartition
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NETWORK = UUID(int=7 << 100)
+ORDER = 8
+SIZES = (1_000, 10_000, 100_000)
 MULTIPLIERS = {"cpu_balance": 1.0, "memory_balance": 1.0, "spread": 0.5}
 PLACEMENTS = 2000
 PARTITIONS = 100_000
@@ -153,68 +159,58 @@ def projection_of(hosts: list[HostView]) -> Projection:
     return projection
 
 
-def measure_placements(hosts: list[HostView], partitions_per_host: int, explained: int) -> None:
-    """Propose PLACEMENTS times and print how fast that was."""
+def place(hosts: int, profiled: bool) -> dict[str, Any]:
+    """Propose PLACEMENTS times in a data centre of this size; seconds of each, or where the time went."""
     rng = random.Random(SEED)  # noqa: S311 - test data, not a secret
-    projection = projection_of(hosts)
-    for number in range(min(len(hosts) * partitions_per_host, PARTITIONS)):
-        projection.put_partition(placed(partition(number, rng.choice(hosts).id, rng)))
-    pipeline = Pipeline(MULTIPLIERS, explained)
+    views = [host(number, rng) for number in range(hosts)]
+    projection = projection_of(views)
+    for number in range(min(hosts * 10, PARTITIONS)):
+        projection.put_partition(placed(partition(number, rng.choice(views).id, rng)))
+    pipeline = Pipeline(MULTIPLIERS, MAX_EXPLAINED)
     bodies = [ProposePlacement(request=request(n, rng)).model_dump_json() for n in range(PLACEMENTS)]
     seconds = []
     gc.collect()
     gc.freeze()
+    profiler = cProfile.Profile()
+    if profiled:
+        profiler.enable()
     for body in bodies:
         started = time.perf_counter()
         query = ProposePlacement.model_validate_json(body)
         # A clock that stands still: proposals pile up as in a burst.
-        answer = projection.propose(query.request, pipeline, 0.0).model_dump_json()
+        projection.propose(query.request, pipeline, 0.0).model_dump_json()
         seconds.append(time.perf_counter() - started)
-    gc.unfreeze()
-    cuts = statistics.quantiles(seconds, n=100)
-    print(
-        f"{len(hosts):>7,} hosts, {explained:>3} explained: {len(seconds) / sum(seconds):>6,.0f} placements/s,"
-        f" median {statistics.median(seconds) * 1e3:.2f} ms, p99 {cuts[98] * 1e3:.2f} ms,"
-        f" longest {max(seconds) * 1e3:.2f} ms, answer {len(answer) / 1e3:.0f} kB"
-    )
+    profiler.disable()
+    return {"seconds": seconds, "functions": _slowest(profiler) if profiled else []}
 
 
-def measure_rebuild(hosts: list[HostView], partitions: int) -> None:
-    """Read the JSON of inventory's pages into a projection, as a start does, and print how long that took."""
-    rng = random.Random(SEED)  # noqa: S311 - test data, not a secret
-    views = [partition(number, rng.choice(hosts).id, rng) for number in range(partitions)]
-    pages = [
-        Page[PartitionView](items=tuple(views[i : i + MAX_PAGE])).model_dump_json()
-        for i in range(0, partitions, MAX_PAGE)
-    ]
-    host_pages = [
-        Page[HostView](items=tuple(hosts[i : i + MAX_PAGE])).model_dump_json() for i in range(0, len(hosts), MAX_PAGE)
-    ]
-    started = time.perf_counter()
-    projection = projection_of([view for page in host_pages for view in Page[HostView].model_validate_json(page).items])
-    between = time.perf_counter()
-    for page in pages:
-        for view in Page[PlacedPartition].model_validate_json(page).items:
-            projection.put_partition(view)
-    ended = time.perf_counter()
-    print(
-        f"rebuild: {len(hosts):,} hosts in {between - started:.2f} s, {partitions:,} partitions in"
-        f" {ended - between:.2f} s (reading the JSON and counting; without inventory's own time)"
-    )
+def _slowest(profiler: cProfile.Profile) -> list[str]:
+    found = pstats.Stats(profiler).stats.items()  # type: ignore[attr-defined]
+    total = sum(figures[2] for _, figures in found)
+    slowest = sorted(((figures[2], place) for place, figures in found), reverse=True)[:8]
+    return [f"{own / total:.0%} {name} ({file.rpartition('/')[2]})" for own, (file, _, name) in slowest]
 
 
-def main() -> None:
-    """Measure everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("hosts", nargs="*", type=int, default=[1_000, 10_000, 100_000])
-    rng = random.Random(SEED)  # noqa: S311 - test data, not a secret
-    for count in parser.parse_args().hosts:
-        hosts = [host(number, rng) for number in range(count)]
-        for explained in (MAX_EXPLAINED, 20):
-            measure_placements(hosts, 10, explained)
-        if count == 10_000:
-            measure_rebuild(hosts, PARTITIONS)
+async def measure(bench: Bench) -> AsyncIterator[Row]:
+    """Two rows for each size: throughput's goal is at 10,000 hosts, latency's at 100,000."""
+    for hosts in SIZES:
+        seconds = (await bench.load(place, hosts=hosts, profiled=False))["seconds"]
 
+        async def explain(hosts: int = hosts) -> str:
+            return "own time: " + ", ".join((await bench.load(place, hosts=hosts, profiled=True))["functions"])
 
-if __name__ == "__main__":
-    main()
+        yield Row(
+            f"scheduler alone, placements per second: {hosts:,} hosts",
+            len(seconds) / sum(seconds),
+            "/s",
+            goal=Goal(1000, ">=") if hosts == 10_000 else None,
+            explain=explain,
+        )
+        yield Row(
+            f"scheduler alone, p99 of a placement: {hosts:,} hosts",
+            statistics.quantiles(seconds, n=100)[98] * 1e3,
+            "ms",
+            goal=Goal(10) if hosts == 100_000 else None,
+            note=f"median {statistics.median(seconds) * 1e3:.2f} ms, longest {max(seconds) * 1e3:.2f} ms",
+            explain=explain,
+        )

@@ -1,0 +1,85 @@
+"""One page of every documented list, by each filter and each sort, through HTTP."""
+
+import statistics
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlencode
+
+from harness.bench import Bench
+from harness.http import HttpConnection
+from harness.row import Goal, Row
+from harness.stack import Stack
+
+from large.fill import SIZES, Size
+from openqrm.contracts.host import HostSort
+from openqrm.contracts.partition import PartitionSort
+
+ROUNDS = 5
+_TARGET = "a0000000-0000-0000-0000-000000000007"
+
+
+def wishes() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Path and query of every page."""
+    for sort in PartitionSort:
+        for more in (
+            {}, {"descending": "true"}, {"state": "running"}, {"state": "crashed"}, {"state": "deleted"},
+            {"tag": "all"}, {"tag": "customer 7"}, {"tag": "none"}, {"technology": "xen"}, {"technology": "vmware"},
+            {"host": "host 000077"}, {"name_contains": "PARTITION"}, {"name_contains": "zzz"},
+        ):  # fmt: skip
+            yield "/partitions", {"sort": sort.value, **more}
+    yield "/partitions", {"name_contains": "00001", "state": "running", "technology": "xen", "tag": "all"}
+    for host_sort in HostSort:
+        for more in ({}, {"state": "unreachable"}, {"tag": "rack 7"}):
+            yield "/hosts", {"sort": host_sort.value, **more}
+    for more in ({"name_contains": "000077"}, {"technology": "xen"}):
+        yield "/hosts", more
+    for more in ({}, {"kind": "partition"}, {"kind": "physical"}, {"tag": "customer 7"}):
+        yield "/resources", more
+    for more in (
+        {}, {"state": "failed"}, {"state": "succeeded"}, {"verb": "host.prepare"},
+        {"verb": "partition.start", "state": "failed"}, {"target_id": _TARGET},
+        {"target_id": _TARGET, "state": "succeeded"},
+    ):  # fmt: skip
+        yield "/operations", more
+
+
+async def read_pages(port: int, token: str, pids: dict[str, int], rounds: int) -> dict[str, Any]:
+    """Read every page so many times, one after the other; seconds of each by its address. And those of /about."""
+    found: dict[str, list[float]] = {}
+    peer: list[float] = []
+    addresses = [f"{path}?{urlencode(query)}" for path, query in wishes()]
+    async with HttpConnection(port, token) as http:
+        for _ in range(rounds):
+            for address in addresses:
+                began = perf_counter()
+                await http.get(address)
+                found.setdefault(address, []).append(perf_counter() - began)
+                began = perf_counter()
+                await http.get("/operations?limit=1")
+                peer.append(perf_counter() - began)
+    return {"pages": found, "peer": peer}
+
+
+async def pages_row(bench: Bench, stack: Stack, size: Size) -> Row:
+    """The 95th percentile over all pages."""
+    result = await bench.load(read_pages, **stack.access(), rounds=ROUNDS)
+    pages: dict[str, list[float]] = result["pages"]
+    every = [seconds for each in pages.values() for seconds in each]
+    slowest = sorted(((statistics.median(each), address) for address, each in pages.items()), reverse=True)
+    worst = "\n".join(f"{seconds * 1e3:6.1f} ms  GET {address}" for seconds, address in slowest[:4])
+
+    async def again() -> dict[str, Any]:
+        return await bench.load(read_pages, **stack.access(), rounds=ROUNDS)
+
+    return Row(
+        f"one page (100 items), any filter and sort, p95: {size.partitions:,} partitions",
+        statistics.quantiles(every, n=20)[18] * 1e3,
+        "ms",
+        "a page of one item, p95",
+        statistics.quantiles(result["peer"], n=20)[18] * 1e3,
+        Goal(50) if size == SIZES[-1] else None,
+        note=f"{len(pages)} different pages, {len(every)} reads; median {statistics.median(every) * 1e3:.1f} ms; "
+        f"the slowest, by their medians:\n{worst}",
+        explain=bench.profiled(stack, again),
+    )
