@@ -365,6 +365,7 @@ _STOPPED = {"state": "stopped", "desired_state": "stopped"}
 _OBSERVED_STOPPED = OBSERVED.model_copy(update={"state": "stopped"})
 
 OVERRIDES: dict[str, dict[str, Any]] = {
+    "bus.lost": {"streams": ("COMMANDS", "EVENTS", "EXECUTIONS"), "operations_failed": 2},
     "execution.failed": {"error": PROBLEM, "observed": _OBSERVED_STOPPED},
     "execution.succeeded": {"facts": None},
     "host.change": _HOST_NAME,

@@ -189,7 +189,8 @@ async def test_while_a_part_is_away_that_is_said(lasting: Installation) -> None:
     try:
         response = await client.request("GET", "/health")
         assert response.status_code == 503
-        assert response.json() == {"status": "degraded", "bus": True, "database": False}
+        detail = "PostgreSQL cannot be reached."
+        assert response.json() == {"status": "degraded", "bus": True, "database": False, "detail": detail}
     finally:
         for process in (postgres, *backends):
             process.resume()

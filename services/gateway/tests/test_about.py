@@ -26,7 +26,7 @@ async def test_the_front_page_says_what_runs_here_without_any_data(anonymous: ht
 
 async def test_health(anonymous: httpx.AsyncClient) -> None:
     answer = await anonymous.get("/health")
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "bus": True, "database": True})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "bus": True, "database": True, "detail": ""})
 
 
 async def test_the_openapi_document_is_whole(viewer: httpx.AsyncClient) -> None:

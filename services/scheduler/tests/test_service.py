@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from openqrm.bus.follow import Followed
+from openqrm.bus.stream_state import StreamState
 from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.errors import TemporaryError
 from openqrm.contracts.host import HostActivated, HostChanged
@@ -24,8 +25,7 @@ class FakeBus:
     service = "scheduler"
 
     def __init__(self):
-        self.state = SimpleNamespace(first_seq=1, last_seq=41)
-        self.js = self
+        self.state = StreamState("made once", 1, 41)
         self.hosts = ()
         self.inventory_is_away = False
         self.answers = {}
@@ -42,9 +42,9 @@ class FakeBus:
     async def stop(self):
         self.stopped = True
 
-    async def stream_info(self, stream):
+    async def stream_state(self, stream):
         assert stream == "EVENTS"
-        return SimpleNamespace(state=self.state)
+        return self.state
 
     async def request(self, query, timeout=5.0):
         if self.inventory_is_away:
@@ -53,8 +53,10 @@ class FakeBus:
             return TechnologyList(items=())
         return Page[object].model_construct(items=self.hosts if query.subject == "host.list" else (), next_cursor=None)
 
-    async def follow(self, stream, deliver, from_sequence, subjects):
-        self.followed.append(SimpleNamespace(deliver=deliver, from_sequence=from_sequence, subjects=subjects))
+    async def follow(self, stream, deliver, from_sequence, subjects, on_anew):
+        self.followed.append(
+            SimpleNamespace(deliver=deliver, from_sequence=from_sequence, subjects=subjects, on_anew=on_anew)
+        )
         if len(self.followed) > 1:
             self.followed_again.set()
         return self.followed[-1]
@@ -118,10 +120,21 @@ async def test_an_event_that_cannot_be_read_is_passed_over(bus, service):
 async def test_it_builds_anew_when_events_are_missing(bus, service):
     await service.start()
     await built(service)
-    bus.state = SimpleNamespace(first_seq=900, last_seq=1000)
+    bus.state = StreamState("made once", 900, 1000)
     await asyncio.wait_for(bus.followed_again.wait(), 5)
     assert bus.followed[0].ended
     assert bus.followed[1].from_sequence == 1001
+
+
+async def test_it_builds_anew_at_once_when_the_stream_was_made_anew(bus):
+    service = SchedulerService(bus, SystemClock(), SchedulerSettings(retry_seconds=0.01, check_seconds=600))
+    await service.start()
+    await built(service)
+    bus.state = StreamState("made again", 42, 50)
+    await bus.followed[0].on_anew()
+    await asyncio.wait_for(bus.followed_again.wait(), 5)
+    assert bus.followed[1].from_sequence == 51
+    await service.stop()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from openqrm.telemetry.probe import probe_app
 
 
 async def _get(path: str, healthy: bool = True) -> httpx.Response:
-    transport = httpx.ASGITransport(app=probe_app(lambda: healthy))
+    transport = httpx.ASGITransport(app=probe_app(lambda: None if healthy else "NATS cannot be reached."))
     async with httpx.AsyncClient(transport=transport, base_url="http://probe") as client:
         return await client.get(path)
 

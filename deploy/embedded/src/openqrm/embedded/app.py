@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
+from nats.errors import Error as NatsError
 
 from openqrm.bus.access import rights
 from openqrm.bus.bus import Bus
@@ -68,7 +69,7 @@ class EmbeddedStack:
         self._check_technologies()
         self._users = self._make_users()
         watch_postgres = Supervisor("PostgreSQL", lambda: self.postgres.start(), clock, say, warn)
-        watch_nats = Supervisor("NATS", lambda: self.nats.start(), clock, say, warn)
+        watch_nats = Supervisor("NATS", self._start_nats_again, clock, say, warn)
         watch_libvirt = Supervisor("libvirtd", self._start_libvirt, clock, say, warn)
         self._watch_nats = watch_nats
         self._watchers = (
@@ -98,10 +99,7 @@ class EmbeddedStack:
         await _together(self.postgres.start(), self.nats.start())
         if "qemu" in self._technologies and self._settings.local_host:
             self.ability = await self.libvirt.start()
-        bus = self.bus(PROVISIONER)
-        await bus.connect()
-        await provision(bus.js, self._technologies)
-        await bus.stop()
+        await self._provision()
         self._say("starting the services")
         inventory_dsn = await self._database(INVENTORY)
         gateway_dsn = await self._database(GATEWAY)
@@ -165,6 +163,23 @@ class EmbeddedStack:
             write_private(self._state.path / "client.json", json.dumps(client, indent=2) + "\n")
         except OSError as error:
             raise StartError(f"cannot write in the state folder {self._state.path}: {error.strerror}") from error
+
+    async def _provision(self) -> None:
+        bus = self.bus(PROVISIONER)
+        await bus.connect()
+        try:
+            await provision(bus.js, self._technologies, clock=self._clock)
+        finally:
+            await bus.stop()
+
+    async def _start_nats_again(self) -> None:
+        """NATS ended by itself; what made it end may have taken its store along, streams and all."""
+        if self.nats.pid is None:
+            await self.nats.start()
+        try:
+            await self._provision()
+        except (NatsError, TimeoutError) as error:
+            raise StartError(f"NATS runs and does not take its streams: {error or type(error).__name__}") from error
 
     async def _go_on_writing(self) -> None:
         """There is room on the disk: wake a NATS that had given up."""

@@ -254,8 +254,9 @@ class GatewayService:
                 await self.database.ping()
         except (OpenQrmError, TimeoutError):
             database = False
-        bus = self.bus.is_connected
-        return meta.Health(status="ok" if bus and database else "degraded", bus=bus, database=database)
+        trouble = [self.bus.trouble or "", "" if database else "PostgreSQL cannot be reached."]
+        bus, detail = not trouble[0], " ".join(filter(None, trouble))
+        return meta.Health(status="degraded" if detail else "ok", bus=bus, database=database, detail=detail)
 
     def _listen(self) -> socket.socket:
         host, port = self.settings.host, self.settings.port

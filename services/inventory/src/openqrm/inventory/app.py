@@ -11,12 +11,14 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from openqrm.bus.bus import Bus
+from openqrm.bus.cancelling import end
 from openqrm.bus.streams import EXECUTIONS, service_durable
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import OpenQrmError, TemporaryError
 from openqrm.contracts.message import INVENTORY, Kind
 from openqrm.contracts.placement import PlacementProposal, PlacementRequest, ProposePlacement
 from openqrm.inventory.adapters.tables import dead_letters, inbox, technologies
+from openqrm.inventory.bus_watch import BusWatch, SurePublisher
 from openqrm.inventory.domain.mac_ranges import SEEDED, to_number
 from openqrm.inventory.flows import evacuation, partitions, placement
 from openqrm.inventory.inventory import Inventory
@@ -63,11 +65,14 @@ class InventoryService:
         self._clock = clock
         self._settings = settings
         self._database = Database(settings.dsn, SCHEMA, settings.pool_size)
-        self._relay = OutboxRelay(self._database, bus, clock, INVENTORY)
+        publisher = SurePublisher(bus)
+        self._relay = OutboxRelay(self._database, publisher, clock, INVENTORY)
         self.inventory = Inventory(self._database, self._relay, BusScheduler(bus), clock, settings, tracing)
         self.inventory.place = partial(placement.place, self.inventory)
         self.inventory.purge = self._purge
+        self._bus_watch = BusWatch(bus, self.inventory, publisher)
         self._sweeper: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._trouble: str | None = None
         """What was told last about something that does not work, so that it is told once."""
         self._log = structlog.get_logger(service=INVENTORY)
@@ -84,15 +89,15 @@ class InventoryService:
         await self._bus.start()
         for sample, handle in SAMPLES.items():
             await self._bus.listen(sample, partial(handle, self.inventory), shared=True)
+        with suppress(TemporaryError):
+            await self._bus_watch.look()  # before the first message goes out
+        self._watching = asyncio.create_task(self._bus_watch.run(), name="inventory bus watch")
         self._relay.start()
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="inventory sweeper")
 
     async def stop(self) -> None:
         """Finish what is in hand and let go; everything unfinished goes on after the next start."""
-        if self._sweeper:
-            self._sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sweeper
+        await end([self._sweeper, self._watching])
         await self._bus.stop()
         await self.inventory.stop()
         with suppress(TemporaryError):

@@ -3,9 +3,9 @@
 import asyncio
 
 import structlog
-from nats.errors import Error as NatsError
 
 from openqrm.bus.bus import Bus
+from openqrm.bus.cancelling import end
 from openqrm.bus.streams import EVENTS
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import TemporaryError
@@ -30,6 +30,8 @@ class SchedulerService:
         )
         self._projection: Projection | None = None
         self._built = asyncio.Event()
+        self._anew = asyncio.Event()
+        """Set when the stream of events is another one than the projection was built from."""
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger(service=bus.service)
 
@@ -73,8 +75,8 @@ class SchedulerService:
         while True:
             try:
                 projection = await self._build()
-                follower = await follow_events(self._bus, projection)
-            except (TemporaryError, NatsError, TimeoutError) as error:
+                follower = await follow_events(self._bus, projection, self._on_anew)
+            except TemporaryError as error:
                 self._log.warning("cannot build the projection; trying again", error=str(error))
                 await self._clock.sleep(self._settings.retry_seconds)
                 continue
@@ -87,8 +89,10 @@ class SchedulerService:
     async def _build(self) -> Projection:
         started = self._clock.monotonic()
         projection = Projection(self._settings.pending_seconds)
-        state = (await self._bus.js.stream_info(EVENTS)).state
-        projection.sequence = state.last_seq  # before the lists are read, so that no change falls between
+        self._anew.clear()
+        projection.sequence = (
+            await self._bus.stream_state(EVENTS)
+        ).last  # before the lists are read, so that no change falls between
         await build(self._bus, projection, self._settings.page_size)
         self._log.info(
             "the projection is built",
@@ -99,19 +103,27 @@ class SchedulerService:
         )
         return projection
 
+    async def _on_anew(self) -> None:
+        self._anew.set()
+
     async def _until_events_are_missing(self, projection: Projection) -> None:
         while True:
-            await self._clock.sleep(self._settings.check_seconds)
+            waiting = asyncio.create_task(self._anew.wait(), name="stream anew")
+            pausing = asyncio.create_task(self._clock.sleep(self._settings.check_seconds), name="check the stream")
             try:
-                state = (await self._bus.js.stream_info(EVENTS)).state
-            except (NatsError, TimeoutError):
+                await asyncio.wait((waiting, pausing), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await end([waiting, pausing])
+            try:
+                state = await self._bus.stream_state(EVENTS)
+            except TemporaryError:
                 continue  # the follower goes on by itself when the bus is back
-            if events_are_missing(projection.sequence, state.first_seq, state.last_seq):
+            if self._anew.is_set() or events_are_missing(projection.sequence, state.first, state.last):
                 self._log.warning(
                     "events are missing from the stream; building the projection anew",
                     sequence=projection.sequence,
-                    first=state.first_seq,
-                    last=state.last_seq,
+                    first=state.first,
+                    last=state.last,
                 )
                 return
 

@@ -1,6 +1,6 @@
 """Subject to handler: the one query that is answered, the events that are followed."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from pydantic import ValidationError
@@ -40,8 +40,8 @@ def apply_event(projection: Projection, subject: str, body: bytes) -> None:
         projection.apply(model.model_validate_json(body))
 
 
-async def follow_events(bus: Bus, projection: Projection) -> Follower:
-    """Keep a projection current with every event after those that it includes."""
+async def follow_events(bus: Bus, projection: Projection, on_anew: Callable[[], Awaitable[None]]) -> Follower:
+    """Keep a projection current with every event after those that it includes; `on_anew`: see Bus.follow."""
     log = structlog.get_logger(service=bus.service)
 
     async def take_in(followed: Followed) -> None:
@@ -52,4 +52,4 @@ async def follow_events(bus: Bus, projection: Projection) -> Follower:
             log.exception("an event could not be read", subject=followed.subject, sequence=followed.sequence)
         projection.sequence = followed.sequence
 
-    return await bus.follow(EVENTS, take_in, projection.sequence + 1, followed_subjects())
+    return await bus.follow(EVENTS, take_in, projection.sequence + 1, followed_subjects(), on_anew)

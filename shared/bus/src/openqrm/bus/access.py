@@ -75,6 +75,7 @@ def rights(role: str, user: str, technology: str | None = None) -> Rights:
             }
     if role == INVENTORY:
         publish.add(f"$JS.API.STREAM.PURGE.{EXECUTIONS}")
+        publish |= {f"$JS.API.STREAM.INFO.{stream}" for stream in (COMMANDS, EXECUTIONS)}
     denied: set[str] = set()
     if role != INVENTORY:
         denied = {f"$JS.API.CONSUMER.{verb}.{EVENTS}.{INVENTORY}" for verb in ("CREATE", "DELETE", "MSG.NEXT")} | {

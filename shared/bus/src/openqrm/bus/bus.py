@@ -30,6 +30,7 @@ from openqrm.bus.keyed import KeyedLock
 from openqrm.bus.pull import ContinuousPull
 from openqrm.bus.settings import BusSettings
 from openqrm.bus.spans import SpanSender
+from openqrm.bus.stream_state import StreamState, read_state
 from openqrm.bus.streams import ACK_WAIT_SECONDS, Durable, stream_of
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.dead_letter import DeadLetter, MessageDeadLettered
@@ -62,6 +63,8 @@ class Bus:
         self.clock = clock
         self.tracing = tracing
         self.settings = settings
+        self.connection = 1
+        """Counts connections; it goes up when one is lost, before there is another one."""
         self._user = settings.user or service
         self._inbox_prefix = inbox_prefix(self._user)
         self._log = structlog.get_logger(service=service)
@@ -150,6 +153,24 @@ class Bus:
     def is_connected(self) -> bool:
         """Whether NATS is reachable right now."""
         return self._client is not None and self._client.is_connected
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this service cannot do its work on the bus, in a sentence; None while all is well."""
+        if not self.is_connected:
+            return "NATS cannot be reached."
+        missing = [pull.name for pull in self._pulls if pull.is_missing]
+        missing += [follower.stream for follower in self._followers if not follower.is_following]
+        if missing:
+            return (
+                f"NATS does not have {', '.join(sorted(set(missing)))}: it has lost its store, or was never prepared. "
+                "Run openqrm.bus.provisioning (the unit openqrm-streams)."
+            )
+        return None
+
+    async def stream_state(self, stream: str) -> StreamState:
+        """Look at a stream. Raises StreamMissingError when there is none, TemporaryError when NATS does not answer."""
+        return await read_state(self.js, stream)
 
     # -------------------------------------------------------------------------------------------- publishing
 
@@ -282,10 +303,14 @@ class Bus:
         deliver: Callable[[Followed], Awaitable[None]],
         from_sequence: int | None = None,
         subjects: tuple[str, ...] = (),
+        on_anew: Callable[[], Awaitable[None]] | None = None,
     ) -> Follower:
-        """Get every message of a stream in order, from a sequence number or from now on, until it is stopped."""
+        """Get every message of a stream in order, from a sequence number or from now on, until it is stopped.
+
+        `on_anew` is awaited when the stream was made anew, as after NATS lost its store: what was in between is gone.
+        """
         follower = Follower(
-            self.client, stream, self._user, self._inbox_prefix, deliver, self.clock, from_sequence, subjects
+            self.client, stream, self._user, self._inbox_prefix, deliver, self.clock, from_sequence, subjects, on_anew
         )
         await follower.start()
         self._followers.append(follower)
@@ -323,6 +348,7 @@ class Bus:
         self._log.warning("bus error", error=str(error) or type(error).__name__)
 
     async def _on_disconnected(self) -> None:
+        self.connection += 1
         if not self._stopping:
             self._log.warning("the bus is not reachable; reconnecting")
 

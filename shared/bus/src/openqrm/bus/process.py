@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Protocol
 
 from nats.errors import Error as NatsError
@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from openqrm.bus.bus import Bus
+from openqrm.bus.cancelling import end
 from openqrm.bus.settings import BusSettings, about_a_setting
 from openqrm.contracts.clock import Clock, SystemClock
 from openqrm.contracts.errors import OpenQrmError
@@ -61,13 +62,11 @@ async def _run(name: str, create: Callable[[Bus, Clock], Service], settings: Pro
         return
     serving = None
     if settings.probe_port is not None:
-        probe = make_probe(lambda: bus.is_connected, settings.probe_host, settings.probe_port)
+        probe = make_probe(lambda: bus.trouble, settings.probe_host, settings.probe_port)
         serving = asyncio.create_task(probe.serve(), name="probe")
     await asked.wait()
     if serving is not None:
-        serving.cancel()
-        with suppress(asyncio.CancelledError):
-            await serving
+        await end([serving])
     await service.stop()
 
 
@@ -88,8 +87,7 @@ async def started(service: Service, asked: asyncio.Event) -> bool:
     if starting.done():
         await starting
         return True
-    starting.cancel()
-    await asyncio.gather(starting, return_exceptions=True)
+    await end([starting])
     return False
 
 

@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from openqrm.bus.cancelling import end
 from openqrm.contracts.clock import Clock
 
 REQUEST_EXPIRES_SECONDS = 30.0
@@ -22,6 +23,8 @@ HEARTBEAT_SECONDS = 10.0
 SILENCE_SECONDS = 2.5 * HEARTBEAT_SECONDS
 """Without a message or heartbeat for this long the request is taken for lost (server restarted) and made anew."""
 RETRY_SECONDS = 1.0
+MISSING_AFTER = 3
+"""Unanswered requests in a row after which the consumer counts as missing: a server that starts misses one or two."""
 
 
 class ContinuousPull:
@@ -42,6 +45,7 @@ class ContinuousPull:
         clock: Clock,
         on_lost: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self.name = f"{stream}/{consumer}"
         self._client = client
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = inbox
@@ -52,11 +56,17 @@ class ContinuousPull:
         self._delivering = False
         self._outstanding = 0
         self._unanswered = False
+        self._refusals = 0
         self._heard_at = clock.monotonic()
         self._wake = asyncio.Event()
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger(consumer=f"{stream}/{consumer}")
+        self._log = structlog.get_logger(consumer=self.name)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the server does not know the consumer, although it answers."""
+        return self._refusals >= MISSING_AFTER
 
     async def start(self) -> None:
         """Begin to pull."""
@@ -65,10 +75,7 @@ class ContinuousPull:
 
     async def stop(self) -> None:
         """Stop asking. Messages that came and were not acknowledged go to another replica after their ack wait."""
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await end([self._task])
         if self._subscription:
             with suppress(NatsError):
                 await self._subscription.unsubscribe()
@@ -81,6 +88,8 @@ class ContinuousPull:
     async def _on_message(self, message: Msg) -> None:
         self._heard_at = self._clock.monotonic()
         status = message.headers.get("Status") if message.headers and not message.data else None
+        if status != "503":
+            self._was_answered()
         if status is None:
             self._outstanding -= 1
             if self._outstanding <= self._window // 2:
@@ -94,6 +103,12 @@ class ContinuousPull:
         elif status == "503":  # nobody took the request: JetStream is not up yet, or the consumer is gone
             self._outstanding = 0
             self._unanswered = True
+            self._refusals += 1
+            if self._refusals == MISSING_AFTER and self._on_lost is None:
+                self._log.error(
+                    "NATS does not know this consumer: it has lost its store, or was never prepared; nothing is taken "
+                    "until openqrm.bus.provisioning has made streams and consumers"
+                )
             self._wake.set()
             await self._lost()
         elif status != "100":  # 100 is a heartbeat; 404, 408 and 409 end the request
@@ -102,6 +117,11 @@ class ContinuousPull:
             self._wake.set()
             if "Consumer Deleted" in description:
                 await self._lost()
+
+    def _was_answered(self) -> None:
+        if self.is_missing and self._on_lost is None:
+            self._log.warning("the consumer is there again")
+        self._refusals = 0
 
     async def _lost(self) -> None:
         if self._on_lost:
@@ -117,9 +137,10 @@ class ContinuousPull:
                     await self._ask()
                 self._wake.clear()
                 # not wait_for: that of Python 3.11 swallows a cancellation when it is woken at the same moment
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                async with asyncio.timeout(RETRY_SECONDS if self._refusals else HEARTBEAT_SECONDS):
                     await self._wake.wait()
             except TimeoutError:
+                self._was_answered()  # a refusal would have come by now
                 if not self._delivering and self._clock.monotonic() - self._heard_at > SILENCE_SECONDS:
                     self._outstanding = 0
                     self._heard_at = self._clock.monotonic()

@@ -9,6 +9,7 @@ from nats.errors import Error as NatsError
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, StatusCode
 
+from openqrm.bus.cancelling import end
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.span import Span, SpansRecorded
 
@@ -41,9 +42,7 @@ class SpanSender(SpanProcessor):
     async def stop(self) -> None:
         """Publish what is left."""
         if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end([self._task])
             with suppress(NatsError):
                 await self._flush()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -15,6 +16,7 @@ from nats.js.api import (
 )
 from nats.js.errors import NotFoundError
 
+from openqrm.contracts.clock import Clock, SystemClock
 from openqrm.contracts.message import INVENTORY, Kind, Message, messages_of, subject_pattern
 from openqrm.contracts.span import SpansRecorded
 
@@ -33,13 +35,21 @@ SPANS_KEPT_BYTES = 256 * 1024**2
 DUPLICATE_WINDOW_SECONDS = 120.0
 """For how long the server itself drops a message that was published twice; after it the inboxes do."""
 
+NUMBERS_BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
+"""A stream's first message has the number of milliseconds since then. So a stream that is made anew, after NATS lost
+its store, goes on with higher numbers than the old one had: no number ever means two messages."""
+
 ACK_WAIT_SECONDS = 30.0
 """After this long without a sign of life a message goes to another replica; long work gives signs of life."""
+
+MAX_UNSETTLED = 100_000
+"""Messages of one durable consumer that were delivered and not settled. Those that were set aside count, too, so this
+is far above any window: what waits for one host that hangs must not keep the others' from being delivered."""
 
 
 @dataclass(frozen=True)
 class Durable:
-    """A durable consumer: which stream, its name, which subjects, how many messages may be on the way."""
+    """A durable consumer: which stream, its name, which subjects, how many messages may be unsettled."""
 
     stream: str
     name: str
@@ -86,13 +96,13 @@ def _subjects(kind: Kind) -> list[str]:
 
 def executor_durable(technology: str) -> Durable:
     """The consumer of one technology's routed commands."""
-    return Durable(EXECUTIONS, f"executor-{technology}", (f"*.*.{technology}.*",), 4096)
+    return Durable(EXECUTIONS, f"executor-{technology}", (f"*.*.{technology}.*",), MAX_UNSETTLED)
 
 
 def service_durable(service: str, kind: Kind) -> Durable:
     """The consumer of a service for the messages of one kind that name it as a consumer."""
     subjects = tuple(subject_pattern(m) for m in messages_of(kind) if service in m.consumers)
-    return Durable(STREAM_OF_KIND[kind], service, subjects, 2048)
+    return Durable(STREAM_OF_KIND[kind], service, subjects, MAX_UNSETTLED)
 
 
 def all_durables(technologies: Iterable[str]) -> list[Durable]:
@@ -104,13 +114,21 @@ def all_durables(technologies: Iterable[str]) -> list[Durable]:
     ]
 
 
-async def provision(js: JetStreamContext, technologies: Iterable[str], replicas: int = 1) -> None:
+def first_number(now: datetime) -> int:
+    """The number of the first message of a stream that is made now."""
+    return max(int((now - NUMBERS_BEGIN).total_seconds() * 1000), 1)
+
+
+async def provision(
+    js: JetStreamContext, technologies: Iterable[str], replicas: int = 1, clock: Clock | None = None
+) -> None:
     """Create or update all streams and durable consumers. Harmless when repeated; needs an administrator's rights."""
+    now = (clock or SystemClock()).now()
     for config in stream_configs(replicas):
         try:
             await js.stream_info(str(config.name))
         except NotFoundError:
-            await js.add_stream(config)
+            await js.add_stream(config.evolve(first_seq=first_number(now)))
         else:
             await js.update_stream(config)
     for durable in all_durables(technologies):

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 NOUNS = (
+    "bus",
     "console",
     "dead_letter",
     "execution",

@@ -12,6 +12,7 @@ MESSAGES_PUBLISHED = Counter("openqrm_messages_published_total", "Messages publi
 QUERIES_ANSWERED = Counter("openqrm_queries_answered_total", "Queries answered", ["service", "subject", "outcome"])
 QUERY_SECONDS = Histogram("openqrm_query_seconds", "Time to answer a query, in seconds", ["service", "subject"])
 OUTBOX_PENDING = Gauge("openqrm_outbox_pending", "Messages committed and not yet published", ["service"])
+BUS_LOSSES = Counter("openqrm_bus_losses_total", "Times that NATS came back without what it had kept", ["service"])
 HOSTS = Gauge("openqrm_executor_hosts", "Hosts that an executor looks after", ["service", "reachable"])
 EXECUTIONS_RUNNING = Gauge("openqrm_executions_running", "Routed commands being carried out", ["service"])
 HTTP_SECONDS = Histogram("openqrm_http_seconds", "Time to answer a request, in seconds", ["method", "route", "status"])

@@ -14,16 +14,16 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def probe_app(is_healthy: Callable[[], bool]) -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
-    """The ASGI application: health is 200 or 503."""
+def probe_app(trouble: Callable[[], str | None]) -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
+    """The ASGI application: health is 200, or 503 with a sentence of trouble."""
 
     async def app(scope: dict[str, Any], _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         status, kind, body = 404, "text/plain", b"There are only /health and /metrics here.\n"
         if scope["path"] == "/health":
-            healthy = is_healthy()
-            status, body = (200, b"ok\n") if healthy else (503, b"the bus is not reachable\n")
+            sentence = trouble()
+            status, body = (200, b"ok\n") if sentence is None else (503, f"{sentence}\n".encode())
         elif scope["path"] == "/metrics":
             status, kind, body = 200, CONTENT_TYPE, render_metrics()
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
@@ -33,7 +33,7 @@ def probe_app(is_healthy: Callable[[], bool]) -> Callable[[dict[str, Any], Recei
     return app
 
 
-def make_probe(is_healthy: Callable[[], bool], host: str, port: int) -> uvicorn.Server:
+def make_probe(trouble: Callable[[], str | None], host: str, port: int) -> uvicorn.Server:
     """The server; `await server.serve()` runs it, `server.should_exit = True` ends it."""
-    config = uvicorn.Config(probe_app(is_healthy), host=host, port=port, log_config=None, lifespan="off")
+    config = uvicorn.Config(probe_app(trouble), host=host, port=port, log_config=None, lifespan="off")
     return uvicorn.Server(config)

@@ -121,7 +121,8 @@ def status(session: Session) -> None:
     session.output.show(document)
     if health.get("status") != "ok":
         missing = " and ".join(part for part in ("bus", "database") if not health.get(part))
-        raise CliError(f"The server at {server.url} cannot reach its {missing or 'parts'}.")
+        detail = health.get("detail") or f"It cannot reach its {missing or 'parts'}."
+        raise CliError(f"The server at {server.url} cannot do its work: {detail}")
 
 
 def version(session: Session) -> None:

@@ -43,7 +43,7 @@ def gap_before(since: int, kept: StreamState) -> Gap | None:
             f"There is no event {since} yet: the last one is {kept.last}, so the number comes from another "
             f"installation, or this one was restored. {ending}",
         )
-    if since + 1 < kept.first:
+    if 0 < since and since + 1 < kept.first:  # 0: whatever there is
         missing = f"The events {since + 1} to {kept.first - 1} are no longer kept."
         return Gap(since, kept.first, f"{missing} {ending}")
     return None
@@ -60,6 +60,7 @@ SLOW = (
     "This client reads more slowly than events come, and {count} were waiting for it. "
     "Connect again with since={sequence}; ask for fewer subjects if it happens again."
 )
+LOST = "The bus has lost what it kept. Connect again with since={sequence}, which tells what is missing."
 CLOSING = "The gateway is shutting down. Connect again in a moment with since={sequence}."
 
 
@@ -145,7 +146,9 @@ class EventHub:
     async def start(self) -> None:
         """Follow the stream from now on."""
         self._floor = self._last = (await self._reader.state(EVENTS)).last
-        self._follower = await self._bus.follow(EVENTS, self._deliver, from_sequence=self._last + 1)
+        self._follower = await self._bus.follow(
+            EVENTS, self._deliver, from_sequence=self._last + 1, on_anew=self._begin_anew
+        )
 
     def close(self) -> None:
         """End all clients, telling them so."""
@@ -170,6 +173,16 @@ class EventHub:
     def last(self) -> int:
         """Sequence of the last event."""
         return self._last
+
+    async def _begin_anew(self) -> None:
+        """The stream was made anew: nobody can be told what is missing but by coming back with its number."""
+        kept = await self._reader.state(EVENTS)
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._floor = self._last = kept.first - 1
+        for client in self._clients:
+            client.drop(LOST)
+        self._clients.clear()
 
     async def _deliver(self, followed: Followed) -> None:
         event = LiveEvent(followed)

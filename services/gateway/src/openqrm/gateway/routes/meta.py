@@ -20,8 +20,9 @@ class Health(BaseModel):
     """Whether the gateway can do its work."""
 
     status: str = Field(examples=["ok"])
-    bus: bool = Field(description="Whether NATS is reachable")
+    bus: bool = Field(description="Whether NATS is reachable and has what it should")
     database: bool = Field(description="Whether PostgreSQL is reachable")
+    detail: str = Field(default="", description="What is wrong, in a sentence")
 
 
 def add(routes: Routes, app: FastAPI, health: Callable[[], Awaitable[Health]]) -> None:

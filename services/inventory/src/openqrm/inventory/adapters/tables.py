@@ -275,3 +275,12 @@ dead_letters = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Index("ix_dead_letters_created_at_id", "created_at", "id"),
 )
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("identity", Text, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+)
+"""What NATS had when inventory looked last; see `bus_watch.py`."""

@@ -1,6 +1,8 @@
 """The hosts that an executor looks after: learned from inventory's list, then from events, the newest by revision."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -26,7 +28,8 @@ LONGEST_RETRY_SECONDS = 10.0
 class Hosts:
     """One supervisor for each host of the technology that was not removed."""
 
-    def __init__(self, technology: str, surroundings: Surroundings) -> None:
+    def __init__(self, technology: str, surroundings: Surroundings, on_lost: Callable[[], None]) -> None:
+        """`on_lost` is called when NATS has lost its store, with whatever was told before."""
         self._technology = technology
         self._around = surroundings
         self._bus = surroundings.bus
@@ -36,6 +39,8 @@ class Hosts:
         self._follower: Follower | None = None
         self._task: asyncio.Task[None] | None = None
         self._learned = asyncio.Event()
+        self._list_again = asyncio.Event()
+        self._on_lost = on_lost
         self._log = structlog.get_logger(service=self._bus.service)
 
     def __len__(self) -> int:
@@ -71,14 +76,15 @@ class Hosts:
     # -------------------------------------------------------------------------------------------- learning
 
     async def _learn(self) -> None:
-        # The events after this number are followed once the list is read; in between they lose nothing, since
-        # whichever of the two has the newer revision counts.
+        # The events are followed first, then the list is read; nothing is lost in between, since whichever of the two
+        # has the newer revision counts.
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
                 if self._follower is None:
-                    last = (await self._bus.js.stream_info(EVENTS)).state.last_seq
-                    self._follower = await self._bus.follow(EVENTS, self._on_event, last + 1, _host_event_subjects())
+                    self._follower = await self._bus.follow(
+                        EVENTS, self._on_event, subjects=_host_event_subjects(), on_anew=self._tell_all_again
+                    )
                 await self._list()
             except (TemporaryError, PermanentError, NatsError, TimeoutError) as error:
                 self._log.warning("the hosts cannot be listed yet; trying again", reason=str(error), seconds=delay)
@@ -89,7 +95,20 @@ class Hosts:
                 self._log.info("hosts are known", hosts=len(self._supervisors))
                 self._learned.set()
             delay = FIRST_RETRY_SECONDS
-            await self._around.clock.sleep(self._around.settings.relist_interval)
+            await self._until_it_is_time()
+
+    async def _until_it_is_time(self) -> None:
+        with suppress(TimeoutError), self._around.deadlines.limit(self._around.settings.relist_interval):
+            await self._list_again.wait()
+        self._list_again.clear()
+
+    async def _tell_all_again(self) -> None:
+        """NATS lost its store: inventory may have missed what was told, and we what it told."""
+        self._log.warning("telling again what every host is and has")
+        self._on_lost()
+        for supervisor in self._supervisors.values():
+            supervisor.tell_again()
+        self._list_again.set()
 
     async def _list(self) -> None:
         known_before = set(self._supervisors)

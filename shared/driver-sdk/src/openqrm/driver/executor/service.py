@@ -81,6 +81,7 @@ class ExecutorService:
                 count=self._count,
                 spawn=self._spawn,
             ),
+            on_lost=self._announce_again,
         )
         parts = (driver, manifest, bus, clock, settings, self._hosts, self._deadlines)
         self._executions = Executions(*parts)
@@ -120,6 +121,9 @@ class ExecutorService:
         await self._driver.close()
         await self._deadlines.stop()
         self._log.info("executor stopped", technology=self.manifest.technology)
+
+    def _announce_again(self) -> None:
+        self._spawn(self._announce())
 
     async def _announce(self) -> None:
         while True:

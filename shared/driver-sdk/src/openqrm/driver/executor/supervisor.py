@@ -87,6 +87,8 @@ class HostSupervisor:
         self._told: str | None = None
         """What was published last: `connected`, or the code of the reason why not."""
         self._reader = HostReader(around.driver, around.clock, around.deadlines, around.settings)
+        self._told_lost = False
+        """Whether what was told may be lost."""
         self._reconnect = False
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -116,6 +118,12 @@ class HostSupervisor:
     def wake(self) -> None:
         """Stop waiting: something changed that makes a new look worth it."""
         self._woken.set()
+
+    def tell_again(self) -> None:
+        """Tell what it told last once more, and everything on the host with it: it may have been lost."""
+        self._told_lost = True
+        self._reader.begin()
+        self.wake()
 
     def note(self, partition_id: UUID, observed: ObservedPartition | None) -> None:
         """Remember what an execution has just seen of a partition."""
@@ -158,6 +166,8 @@ class HostSupervisor:
             if isinstance(problem, PermanentError):
                 delay = settings.reconnect_longest  # mended by a person, who changes the host, which wakes this
             self._set_connected(False, problem.message)
+            if self._told_lost:
+                self._told, self._told_lost = None, False
             await self._tell(problem.code.value)
             await self._pause(delay * (1 + self._around.rng.uniform(-JITTER, JITTER)))
             delay = min(delay * 2, settings.reconnect_longest)
@@ -173,6 +183,10 @@ class HostSupervisor:
         try:
             while not self._reconnect:
                 now = clock.monotonic()
+                if self._told_lost:
+                    self._told_lost = False
+                    self._told, next_reading = None, now
+                    await self._tell("connected")
                 if watch and watch.done():
                     if lost := self._why_ended(watch):
                         return lost
