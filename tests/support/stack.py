@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import httpx
@@ -154,6 +155,11 @@ class Stack:
     service, `commands` what is run instead of its module, and `launchers` how (arguments and environment → process).
     """
 
+    base: ClassVar[dict[str, str]] = {
+        name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ
+    } | {"LC_ALL": "C.UTF-8"}
+    """The environment that every process starts from."""
+
     def __init__(
         self,
         technologies: Sequence[str] = ("fake",),
@@ -285,7 +291,7 @@ class Stack:
         launcher = self.launchers.get(name, _launch)
         process = Supervised(
             name,
-            lambda: launcher(whole, _base() | environment, self.log(name)),
+            lambda: launcher(whole, self.base | environment, self.log(name)),
             self.clock,
             self._restart_seconds,
         )
@@ -295,7 +301,7 @@ class Stack:
     @staticmethod
     def _run_python(*arguments: str, **environment: str) -> None:
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=_base() | environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=Stack.base | environment)
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
 
 
@@ -311,8 +317,3 @@ def family(pid: int) -> list[psutil.Process]:
 def _launch(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as out:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, cwd="/")
-
-
-def _base() -> dict[str, str]:
-    kept = ("PATH", "PYTHONPATH", "HOME")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C.UTF-8"}
