@@ -15,7 +15,7 @@ async def large_stack(bench: Bench) -> Stack:
 
 
 async def grow_to(stack: Stack, size: Size) -> None:
-    """Load inventory up to this size and start the scheduler anew on it."""
+    """Load inventory up to this size; the scheduler has to be started anew afterwards."""
     before: Size = stack.kept.get("size", EMPTY)
     if before.partitions >= size.partitions:
         return
@@ -27,7 +27,6 @@ async def grow_to(stack: Stack, size: Size) -> None:
         await database.close()
     stack.kept["size"] = size
     say(f"inventory loaded up to {size} in {perf_counter() - began:.1f} s")
-    await restart_scheduler(stack)
 
 
 async def restart_scheduler(stack: Stack) -> float:

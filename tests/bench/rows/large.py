@@ -18,6 +18,6 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
     stack = await large_stack(bench)
     for size in SIZES:
         await grow_to(stack, size)
-        yield await pages_row(bench, stack, size)
         yield await rebuild_row(stack, size)
+        yield await pages_row(bench, stack, size)
         yield await commands_row(bench, stack, size)

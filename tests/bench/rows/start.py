@@ -2,7 +2,6 @@
 
 import os
 import statistics
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +10,7 @@ from typing import Any
 from harness.bench import Bench
 from harness.http import HttpConnection
 from harness.row import Goal, Row
+from harness.spans import waterfall
 from harness.stack import PYTHON, Stack, free_port
 
 ORDER = 1
@@ -68,27 +68,11 @@ async def alternate(
     return {"starts": starts[WARM_UP:], "floors": floors[WARM_UP:], "operations": operations[-TRACED:]}
 
 
-async def waterfall(stack: Stack, operations: list[str]) -> str:
-    """The spans of some operations: when each began after the request, and how long it took, as medians in ms."""
+async def spans_of(stack: Stack, operations: list[str]) -> list[list[dict[str, Any]]]:
+    """The spans of each operation."""
     await stack.clock.sleep(1.5)  # spans are sent a moment later
-    seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
     async with stack.http() as http:
-        for operation in operations:
-            spans = (await http.get(f"/traces/{operation}"))["spans"]
-            began = min(span["start_ns"] for span in spans)
-            times: dict[str, int] = defaultdict(int)
-            for span in spans:
-                name = f"{span['service']}: {span['name']}"
-                times[name] += 1
-                label = name if times[name] == 1 else f"{name} ({times[name]})"
-                seen[label].append(((span["start_ns"] - began) / 1e6, (span["end_ns"] - span["start_ns"]) / 1e6))
-    lines = sorted(
-        (statistics.median(at for at, _ in found), statistics.median(took for _, took in found), label)
-        for label, found in seen.items()
-    )
-    return "spans, medians: begun at, took (ms)\n" + "\n".join(
-        f"{at:7.1f} {took:7.1f}  {name}" for at, took, name in lines
-    )
+        return [(await http.get(f"/traces/{operation}"))["spans"] for operation in operations]
 
 
 async def measure(bench: Bench) -> AsyncIterator[Row]:
@@ -103,7 +87,7 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
         starts, floors = result["starts"], result["floors"]
 
         async def explain() -> str:
-            text = await waterfall(stack, result["operations"])
+            text = waterfall(await spans_of(stack, result["operations"]))
             again = bench.profiled(stack, lambda: bench.load(alternate, **arguments, rounds=4 * ROUNDS))
             return f"{text}\n{await again()}"
 

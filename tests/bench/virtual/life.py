@@ -1,0 +1,93 @@
+"""Start, resize and stop of real guests, through the API and by bare libvirt in turns."""
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from harness.row import Goal, Row
+from harness.spans import waterfall
+
+from virtual.bare import Twin, pause
+from virtual.site import Guest, Laboratory, OperationView
+
+HOST = "kvm1"
+MEMORY_MIB, SMALLER_MIB = 128, 112
+AT_ONCE = (1, 2, 4)
+CYCLES = 5
+RESIZES = 6
+SPANS_SECONDS = 1.5
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long something takes."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def life_rows(laboratory: Laboratory) -> Iterator[Row]:
+    """Rows for each verb with one guest, then for several guests started and stopped at once."""
+    made = laboratory.site.guests(*((f"bench {n}", HOST) for n in range(max(AT_ONCE))), start=False)
+    twins = [Twin(laboratory, guest, HOST) for guest in made]
+    try:
+        for count in AT_ONCE:
+            yield from _start_and_stop(laboratory, made[:count], twins[:count])
+        yield _resize(laboratory, made[0], twins[0])
+    finally:
+        for twin in twins:
+            twin.close()
+
+
+def _start_and_stop(laboratory: Laboratory, guests: list[Guest], twins: list[Twin]) -> Iterator[Row]:
+    took: dict[str, list[float]] = defaultdict(list)
+    operations: dict[str, list[OperationView]] = defaultdict(list)
+    with ThreadPoolExecutor(len(guests)) as pool:
+
+        def by_api(verb: str) -> None:
+            operations[verb] += pool.map(lambda guest: laboratory.do(guest, verb), guests)
+
+        def bare(verb: str) -> None:
+            list(pool.map(lambda twin: getattr(twin, verb)(), twins))
+
+        for _ in range(CYCLES):
+            for verb in ("start", "stop"):
+                took[f"{verb} by API"].append(seconds_of(lambda verb=verb: by_api(verb)))
+                took[f"{verb} bare"].append(seconds_of(lambda verb=verb: bare(verb)))
+    for verb in ("start", "stop"):
+        yield _row(laboratory, verb, len(guests), took[f"{verb} by API"], took[f"{verb} bare"], operations[verb])
+
+
+def _resize(laboratory: Laboratory, guest: Guest, twin: Twin) -> Row:
+    by_api, bare, operations = [], [], []
+    laboratory.do(guest, "start")
+    twin.start()
+    guest.shell()
+    guest.leave()
+    twin.resize(SMALLER_MIB + 8)  # returns once the guest has booted
+    for number in range(RESIZES):
+        size = SMALLER_MIB if number % 2 == 0 else MEMORY_MIB
+        by_api.append(seconds_of(lambda size=size: operations.append(laboratory.do(guest, "resize", memory_mib=size))))
+        bare.append(seconds_of(lambda size=size: twin.resize(size)))
+    laboratory.do(guest, "stop")
+    twin.stop()
+    return _row(laboratory, "resize", 1, by_api, bare, operations)
+
+
+def _row(
+    laboratory: Laboratory, verb: str, count: int, by_api: list[float], bare: list[float], done: list[OperationView]
+) -> Row:
+    async def explain() -> str:
+        pause(SPANS_SECONDS)
+        return waterfall(laboratory.spans(done[-4:]))
+
+    return Row(
+        f"real QEMU {verb} through the API, {count} at once" if count > 1 else f"real QEMU {verb} through the API",
+        statistics.median(by_api) * 1e3,
+        "ms",
+        "bare libvirt, the same XML, in turns",
+        statistics.median(bare) * 1e3,
+        Goal(1.1, "<=", "ratio") if count == 1 else None,
+        explain=explain,
+    )
