@@ -26,7 +26,7 @@ async def test_a_pull_whose_consumer_was_deleted_can_be_stopped():
     await pull.start()
     await asyncio.sleep(0)  # noqa: TID251 - one turn of the loop, no time
     asking = pull._task
-    gone = SimpleNamespace(data=b"", headers={"Status": "409", "Description": "Consumer Deleted"})
+    gone = SimpleNamespace(subject="inbox", data=b"", headers={"Status": "409", "Description": "Consumer Deleted"})
     await pull._on_message(gone)
     try:
         stopping = asyncio.create_task(pull.stop())
@@ -70,7 +70,7 @@ async def test_a_pull_that_nobody_answers_waits_before_it_asks_again():
     pull = ContinuousPull(client, "EVENTS", "c", "inbox", 8, None, clock, on_lost)
     await pull.start()
     await clock.settle()
-    nobody = SimpleNamespace(data=b"", headers={"Status": "503"})
+    nobody = SimpleNamespace(subject="inbox", data=b"", headers={"Status": "503"})
     for expected in (1, 2, 3):
         assert client.asked == expected
         await pull._on_message(nobody)

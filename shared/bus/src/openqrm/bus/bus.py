@@ -26,6 +26,7 @@ from openqrm.bus.access import inbox_prefix
 from openqrm.bus.delivery import Delivery, GiveUp, judge, problem_of
 from openqrm.bus.envelope import ERROR_HEADER, make_headers
 from openqrm.bus.follow import Followed, Follower
+from openqrm.bus.header_reading import survive_any_headers
 from openqrm.bus.keyed import KeyedLock
 from openqrm.bus.pull import ContinuousPull
 from openqrm.bus.settings import BusSettings
@@ -99,6 +100,7 @@ class Bus:
         """Reach NATS, so that publishing and asking work; nothing is consumed or answered yet."""
         if self._client is None:
             client = await self._broker.connect()
+            survive_any_headers(client)
             self._client = client
             self._js = client.jetstream(timeout=PUBLISH_TIMEOUT_SECONDS)
 
@@ -406,8 +408,8 @@ class _Consumer:
     async def _handle(self, message: Msg) -> None:
         alive = asyncio.create_task(self._show_life(message))
         headers = dict(message.headers or {})
-        kind = headers.get("ce-type", message.subject)
         model = message_for(message.subject)
+        kind = _kind_of(message.subject)
         handler = self.handlers.get(model) if model else None
         try:
             with (
@@ -442,7 +444,7 @@ class _Consumer:
     async def _failed(self, message: Msg, headers: dict[str, str], error: Exception) -> None:
         deliveries = message.metadata.num_delivered
         verdict = judge(error, deliveries, self.bus._random)  # noqa: SLF001 - one module
-        kind = headers.get("ce-type", "unknown")
+        kind = _kind_of(message.subject)
         if isinstance(verdict, GiveUp):
             self._log.error("a message was given up", subject=message.subject, reason=verdict.problem.message)
             if verdict.problem.code is ProblemCode.INTERNAL:
@@ -483,6 +485,12 @@ class _Consumer:
 def _wire_size(headers: Mapping[str, str], body: bytes) -> int:
     """Bytes of a message as the server counts them: `NATS/1.0`, a line per header, an empty line, the body."""
     return len(body) + 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+
+
+def _kind_of(subject: str) -> str:
+    """For spans and metrics. Not the header ce-type: each value that anybody thinks of would be counted for ever."""
+    model = message_for(subject)
+    return model.subject.split(".{")[0] if model else "unknown"
 
 
 def _delivery(message: Msg, headers: dict[str, str]) -> Delivery:

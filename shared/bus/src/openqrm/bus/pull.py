@@ -87,7 +87,8 @@ class ContinuousPull:
 
     async def _on_message(self, message: Msg) -> None:
         self._heard_at = self._clock.monotonic()
-        status = message.headers.get("Status") if message.headers and not message.data else None
+        # What the server says of a request comes on our inbox. A header alone proves nothing: publishers choose theirs.
+        status = message.headers.get("Status") if message.headers and message.subject == self._inbox else None
         if status != "503":
             self._was_answered()
         if status is None:

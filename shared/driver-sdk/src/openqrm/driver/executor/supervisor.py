@@ -111,6 +111,8 @@ class HostSupervisor:
         """Take over what inventory says now; a new address means a new connection."""
         self._reconnect |= host.connection != self.host.connection
         prepared = state is not self._state and not self.is_connected
+        if state is HostState.UNREACHABLE and self._state is not state and self.is_connected:
+            self.tell_again()  # another replica does not reach it, and this one does
         self.host, self._state = host, state
         if self._reconnect or prepared:
             self.wake()
