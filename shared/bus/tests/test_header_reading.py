@@ -6,7 +6,10 @@ from nats.aio.client import Client
 from openqrm.bus.header_reading import survive_any_headers
 
 
-@pytest.mark.parametrize("headers", [b"xx", b"NATS/1.0", b"NATS/1.0 \xff\xfe\xfd\r\n\r\n", b"NATS/1.0 503 \xff\r\n\r\n"])
+UNREADABLE = (b"xx", b"NATS/1.0", b"NATS/1.0 \xff\xfe\xfd\r\n\r\n", b"NATS/1.0 503 \xff\r\n\r\n")
+
+
+@pytest.mark.parametrize("headers", UNREADABLE)
 async def test_headers_that_cannot_be_read_are_left_out(headers):
     client = Client()
     survive_any_headers(client)
