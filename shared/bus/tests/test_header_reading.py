@@ -5,7 +5,6 @@ from nats.aio.client import Client
 
 from openqrm.bus.header_reading import survive_any_headers
 
-
 UNREADABLE = (b"xx", b"NATS/1.0", b"NATS/1.0 \xff\xfe\xfd\r\n\r\n", b"NATS/1.0 503 \xff\r\n\r\n")
 
 
