@@ -38,7 +38,7 @@ async def rebuild_row(stack: Stack, size: Size) -> Row:
     async def explain() -> str:
         await stack.stop("scheduler")
         stack.start_service("scheduler")
-        await stack.clock.sleep(1.0)  # until Python has imported what the service is made of
+        await stack.clock.sleep(2.0)  # until Python has imported what the service is made of
         return await profile({n: stack.pids[n] for n in ("scheduler", "inventory")}, PROFILE_SECONDS)
 
     return Row(

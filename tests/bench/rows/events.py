@@ -6,7 +6,7 @@ import statistics
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from harness.bench import Bench
 from harness.processes import cpu_of, usage_text
@@ -23,6 +23,7 @@ ORDER = 5
 SIZES = (10, 100, 1000)
 EVENTS = 40
 INTERVAL_SECONDS = 0.4
+FOLLOW_SECONDS = 30.0
 SUBJECT = "partition.observed"
 _MARK = b"sent at "
 
@@ -40,9 +41,8 @@ class Listener(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the events."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._request)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         """Take frames; the clock is read first."""
@@ -102,7 +102,7 @@ async def listen(
     for _ in range(clients):
         _, listener = await loop.create_connection(lambda: Listener(request), "127.0.0.1", port)
         listeners.append(listener)
-        await listener.follows
+        await asyncio.wait_for(listener.follows, FOLLOW_SECONDS)
     clock = SystemClock()
     bus = Bus(BusSettings(**nats), "executor-fake", clock, Tracing("executor-fake"))
     await bus.connect()
