@@ -20,11 +20,11 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from opentelemetry.trace import SpanKind
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from openqrm.bus.access import inbox_prefix
-from openqrm.bus.delivery import Delivery, GiveUp, judge, problem_of
-from openqrm.bus.envelope import ERROR_HEADER, make_headers
+from openqrm.bus.delivery import Delivery, GiveUp, judge, problem_of, unreadable
+from openqrm.bus.envelope import ERROR_HEADER, make_headers, time_of
 from openqrm.bus.follow import Followed, Follower
 from openqrm.bus.header_reading import survive_any_headers
 from openqrm.bus.keyed import KeyedLock
@@ -338,6 +338,8 @@ class Bus:
         async def on_message(message: Msg) -> None:
             try:
                 await handler(model.model_validate_json(message.data))
+            except ValidationError as error:
+                self._log.warning("a sample was dropped", subject=message.subject, reason=unreadable(error).message)
             except Exception:  # noqa: BLE001 - a sample may be lost, the subscription may not
                 self._log.warning("a sample was dropped", subject=message.subject, exc_info=True)
 
@@ -501,6 +503,7 @@ def _delivery(message: Msg, headers: dict[str, str]) -> Delivery:
         sequence=metadata.sequence.stream,
         deliveries=metadata.num_delivered,
         published_at=metadata.timestamp,
+        sent_at=time_of(headers),
     )
 
 
