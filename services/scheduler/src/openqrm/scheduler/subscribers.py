@@ -6,6 +6,7 @@ import structlog
 from pydantic import ValidationError
 
 from openqrm.bus.bus import Bus
+from openqrm.bus.delivery import unreadable
 from openqrm.bus.follow import Followed, Follower
 from openqrm.bus.streams import EVENTS
 from openqrm.contracts.message import Kind, message_for, messages_of
@@ -47,9 +48,12 @@ async def follow_events(bus: Bus, projection: Projection, on_anew: Callable[[], 
     async def take_in(followed: Followed) -> None:
         try:
             apply_event(projection, followed.subject, followed.body)
-        except ValidationError:
+        except (ValidationError, OverflowError) as error:
             # Its sender must mend it; to stop here would leave every later event out, too.
-            log.exception("an event could not be read", subject=followed.subject, sequence=followed.sequence)
+            reason = (
+                unreadable(error).message if isinstance(error, ValidationError) else f"A number is too large: {error}."
+            )
+            log.error("an event is left out", subject=followed.subject, sequence=followed.sequence, reason=reason)
         projection.sequence = followed.sequence
 
     return await bus.follow(EVENTS, take_in, projection.sequence + 1, followed_subjects(), on_anew)

@@ -475,11 +475,11 @@ class _Consumer:
         return DeadLetter(
             id=new_id(),
             subject=message.subject,
-            headers=headers,
+            headers={name: _storable(value) for name, value in headers.items()},
             body=body,
             consumer=f"{self.durable.stream}/{self.durable.name}",
             deliveries=deliveries,
-            error=problem,
+            error=problem.model_copy(update={"message": _storable(problem.message)}),
             occurred_at=self.bus.clock.now(),
         )
 
@@ -487,6 +487,11 @@ class _Consumer:
 def _wire_size(headers: Mapping[str, str], body: bytes) -> int:
     """Bytes of a message as the server counts them: `NATS/1.0`, a line per header, an empty line, the body."""
     return len(body) + 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+
+
+def _storable(text: str) -> str:
+    """Without the character that PostgreSQL does not keep, or nobody would ever see the letter."""
+    return text.replace("\x00", "\ufffd")
 
 
 def _kind_of(subject: str) -> str:
