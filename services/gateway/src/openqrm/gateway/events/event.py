@@ -4,7 +4,12 @@ import json
 import re
 from functools import cached_property
 
+from pydantic_core import from_json
+
 from openqrm.bus.follow import Followed
+
+_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
+"""In JSON they are white space, in a server-sent event the end of a field."""
 
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -20,16 +25,27 @@ class LiveEvent:
 
     @cached_property
     def json(self) -> bytes:
-        """{sequence, subject, time, about, data}; the data are passed on as they came."""
+        """{sequence, subject, time, about, data}; the data are passed on as they came, if they are JSON."""
         head = json.dumps(
             {
                 "sequence": self.sequence,
                 "subject": self.subject,
                 "time": self.headers.get("ce-time"),
                 "about": self.headers.get("ce-subject"),
+                **({} if self.is_readable else {"unreadable": True}),
             }
         )
-        return head[:-1].encode() + b', "data": ' + (self.body.replace(b"\n", b" ") or b"null") + b"}"
+        data = self.body.translate(_LINE_ENDS) if self.is_readable else b"null"
+        return head[:-1].encode() + b', "data": ' + data + b"}"
+
+    @cached_property
+    def is_readable(self) -> bool:
+        """Whether the body is JSON. One that is not would make a page, or a stream, of events unreadable as a whole."""
+        try:
+            from_json(self.body, allow_inf_nan=False, cache_strings=False)
+        except ValueError:
+            return False
+        return True
 
     @cached_property
     def text(self) -> str:

@@ -39,6 +39,7 @@ class EventView(BaseModel):
     time: str | None
     about: str | None = Field(description="Id of the thing that it is about")
     data: JsonValue
+    unreadable: bool = Field(default=False, description="What was sent is not JSON and is left out: `data` is null")
 
 
 class EventPage(BaseModel):
