@@ -183,7 +183,9 @@ class InventoryService:
 
     async def _sweep(self) -> None:
         async with self.inventory.transaction() as tx:
-            stuck = await tx.operations.stuck_in_placement(tx.now - timedelta(seconds=self._settings.stuck_seconds))
+            stuck = await tx.operations.stuck_in_placement(
+                tx.now - timedelta(seconds=self._settings.stuck_seconds), tx.now
+            )
             idle = await tx.operations.idle_targets()
             evacuations = await tx.operations.with_children()
         for operation_id in stuck:

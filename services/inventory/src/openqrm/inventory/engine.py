@@ -5,6 +5,7 @@ twice, or a crash between two steps, changes nothing.
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -143,6 +144,9 @@ async def queue(tx: Transaction, operation: Operation, behind: UUID) -> None:
         raise ConflictError(
             f"{MAX_QUEUED} operations wait already for {operation.target_name!r}. Wait for their end, or cancel some."
         )
+    if operation.target_id and (last := await tx.operations.last_queued(operation.target_id)):
+        # Their order is that of their coming, also when the clock was set back.
+        operation.created_at = max(operation.created_at, last + timedelta(microseconds=1))
     operation.state = OperationState.QUEUED
     operation.phase = Phase.TURN
     operation.step = f"waits for operation {behind}"

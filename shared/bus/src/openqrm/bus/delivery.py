@@ -40,6 +40,9 @@ class Delivery:
     deliveries: int
     """1 the first time."""
     published_at: datetime
+    """By the clock of NATS."""
+    sent_at: datetime | None = None
+    """By the clock of its sender, when that said so: other times in the message can be compared with it."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Header names: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/nats-protocol-binding.md
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -39,3 +40,12 @@ def make_headers(message: Message, source: str, now: datetime, about: UUID | str
     if about is not None:
         headers["ce-subject"] = str(about)
     return inject(headers)
+
+
+def time_of(headers: Mapping[str, str]) -> datetime | None:
+    """When a message was sent, by its sender's clock; None when it does not say so, or nothing that can be read."""
+    try:
+        moment = datetime.fromisoformat(headers["ce-time"])
+    except (KeyError, ValueError):
+        return None
+    return moment if moment.tzinfo else None

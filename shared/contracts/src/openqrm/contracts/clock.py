@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -19,11 +19,27 @@ class Clock(Protocol):
         """Wait without blocking the event loop."""
 
 
+CATCH_UP = 0.5
+"""Seconds by which `SystemClock.now` goes on for each second, while the machine's clock is behind it."""
+
+
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of the machine, but for one thing: `now` never goes back.
+
+    When the machine's clock is set back, `now` goes on at half the speed until the machine has caught up. So what was
+    noted before is not in the future, and what comes later has a later time.
+    """
+
+    def __init__(self) -> None:
+        self._told: datetime | None = None
+        self._told_at = 0.0
 
     def now(self) -> datetime:
-        return datetime.now(UTC)  # noqa: TID251 - the one place
+        wall, at = datetime.now(UTC), time.monotonic()  # noqa: TID251 - the one place
+        if self._told is not None and wall < self._told:
+            wall = self._told + timedelta(seconds=max(at - self._told_at, 0.0) * CATCH_UP)
+        self._told, self._told_at = wall, at
+        return wall
 
     def monotonic(self) -> float:
         return time.monotonic()

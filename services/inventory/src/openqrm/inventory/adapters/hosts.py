@@ -23,7 +23,10 @@ _TOUCH = text(
     FROM (
         SELECT h.id, s.moment
         FROM unnest(CAST(:ids AS uuid[]), CAST(:moments AS timestamptz[])) AS s(id, moment)
-        JOIN hosts h ON h.id = s.id AND (h.last_seen_at IS NULL OR h.last_seen_at < s.moment)
+        JOIN hosts h ON h.id = s.id AND (
+            h.last_seen_at IS NULL OR h.last_seen_at < s.moment
+            OR h.last_seen_at > s.moment + interval '1 minute'  -- the clock was set back since
+        )
         FOR NO KEY UPDATE OF h SKIP LOCKED
     ) AS seen
     WHERE hosts.id = seen.id

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,6 +12,7 @@ from openqrm.contracts.errors import Problem
 from openqrm.contracts.operation import TargetKind
 from openqrm.contracts.states import OperationState
 from openqrm.inventory.adapters.tables import operations, resources
+from openqrm.inventory.domain.moments import ASTRAY
 from openqrm.inventory.domain.operation import Context, Operation, Phase
 
 
@@ -126,14 +127,17 @@ class Operations:
         )
         return list((await self._connection.execute(statement)).scalars())
 
-    async def stuck_in_placement(self, before: datetime) -> list[UUID]:
-        """Those whose placement was begun and not followed up, as after a crash in between; the oldest first."""
+    async def stuck_in_placement(self, before: datetime, now: datetime) -> list[UUID]:
+        """Those whose placement was begun and not followed up, as after a crash in between; the oldest first.
+
+        Those touched in the future are among them: the clock was set back since.
+        """
         statement = (
             select(operations.c.id)
             .where(
                 operations.c.state == OperationState.RUNNING.value,
                 operations.c.phase == Phase.PLACEMENT.value,
-                operations.c.touched_at < before,
+                or_(operations.c.touched_at < before, operations.c.touched_at > now + ASTRAY),
             )
             .order_by(operations.c.created_at, operations.c.id)
         )
@@ -176,6 +180,14 @@ class Operations:
             .limit(1)
         )
         found: str | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        return found
+
+    async def last_queued(self, target_id: UUID) -> datetime | None:
+        """When the last of those came that wait for their turn on a target."""
+        statement = select(func.max(operations.c.created_at)).where(
+            operations.c.target_id == target_id, operations.c.state == OperationState.QUEUED.value
+        )
+        found: datetime | None = (await self._connection.execute(statement)).scalar_one()
         return found
 
     async def count_queued(self, target_id: UUID) -> int:

@@ -26,6 +26,7 @@ from openqrm.contracts.partition import (
 )
 from openqrm.contracts.states import DesiredState, ObservedState, PartitionState
 from openqrm.inventory.domain.drift import find_drift
+from openqrm.inventory.domain.moments import known_since
 from openqrm.inventory.domain.operation import Reservation
 from openqrm.inventory.domain.partition import Network, Partition, Sighting
 from openqrm.inventory.inventory import Inventory
@@ -83,7 +84,7 @@ async def take_in(inventory: Inventory, tx: Transaction, host_id: UUID, partitio
 
 async def judge(inventory: Inventory, tx: Transaction, partition: Partition, seen: Sighting) -> None:
     """Bring the partition's state to what was seen, tell what is new, and save it."""
-    if is_older(seen.at, partition.seen_at):
+    if is_older(seen.at, known_since(partition.seen_at, tx.now)):
         return
     before = partition.state
     event = settle(partition, seen.observed, seen.reason)

@@ -3,18 +3,21 @@
 from openqrm.bus.delivery import Delivery
 from openqrm.contracts.execution import ExecutionFailed, ExecutionProgressed, ExecutionSucceeded
 from openqrm.inventory import engine
+from openqrm.inventory.domain.moments import seen_at
 from openqrm.inventory.flows import outcomes
 from openqrm.inventory.inventory import Inventory
 
 
 async def execution_succeeded(inventory: Inventory, report: ExecutionSucceeded, delivery: Delivery) -> None:
     """An executor carried a command out."""
-    await outcomes.take_in(inventory, report, delivery.message_id)
+    at = seen_at(report.ended_at, delivery.sent_at, inventory.clock.now())
+    await outcomes.take_in(inventory, report.model_copy(update={"ended_at": at}), delivery.message_id)
 
 
 async def execution_failed(inventory: Inventory, report: ExecutionFailed, delivery: Delivery) -> None:
     """An executor could not carry a command out."""
-    await outcomes.take_in(inventory, report, delivery.message_id)
+    at = seen_at(report.ended_at, delivery.sent_at, inventory.clock.now())
+    await outcomes.take_in(inventory, report.model_copy(update={"ended_at": at}), delivery.message_id)
 
 
 async def execution_progressed(inventory: Inventory, report: ExecutionProgressed) -> None:

@@ -23,6 +23,7 @@ from openqrm.contracts.technology import ExecutorAnnounced, MacRange
 from openqrm.inventory.adapters.tables import inbox, technologies
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.mac_ranges import to_number
+from openqrm.inventory.domain.moments import known_since, seen_at
 from openqrm.inventory.domain.partition import Partition, Sighting
 from openqrm.inventory.flows import hosts, reconciling, strangers
 from openqrm.inventory.inventory import Inventory
@@ -63,28 +64,31 @@ def _check_range(technology: str, mac_range: MacRange) -> None:
 
 async def host_heartbeat(inventory: Inventory, sample: HostHeartbeat) -> None:
     """A host answered its executor. Kept in memory, and written for many hosts at once."""
-    _note_seen(inventory, sample.host_id, sample.observed_at)
+    _note_seen(inventory, sample.host_id)
 
 
-async def host_connected(inventory: Inventory, event: HostConnected, _delivery: Delivery) -> None:
+async def host_connected(inventory: Inventory, event: HostConnected, delivery: Delivery) -> None:
     """An executor reached a host; whether it is ready again is said by the observation that follows."""
-    _note_seen(inventory, event.host_id, event.observed_at)
+    now = inventory.clock.now()
+    _note_seen(inventory, event.host_id, seen_at(event.observed_at, delivery.sent_at, now))
 
 
-def _note_seen(inventory: Inventory, host_id: UUID, moment: datetime) -> None:
-    known = inventory.heartbeats.get(host_id)
-    if known is None or known < moment:
-        inventory.heartbeats[host_id] = min(moment, inventory.clock.now())
+def _note_seen(inventory: Inventory, host_id: UUID, moment: datetime | None = None) -> None:
+    now = inventory.clock.now()
+    known = known_since(inventory.heartbeats.get(host_id), now)
+    if known is None or known < (moment or now):
+        inventory.heartbeats[host_id] = moment or now
 
 
-async def host_disconnected(inventory: Inventory, event: HostDisconnected, _delivery: Delivery) -> None:
+async def host_disconnected(inventory: Inventory, event: HostDisconnected, delivery: Delivery) -> None:
     """An executor lost a host: its partitions are in doubt, and none of them is started elsewhere for that."""
     heard = inventory.heartbeats.get(event.host_id)
     async with inventory.transaction() as tx:
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state not in _USABLE:
             return
-        if any(reconciling.is_older(event.observed_at, seen) for seen in (host.last_seen_at, heard)):
+        at = seen_at(event.observed_at, delivery.sent_at, tx.now)
+        if any(reconciling.is_older(at, known_since(seen, tx.now)) for seen in (host.last_seen_at, heard)):
             return
         host.state, host.state_reason = HostState.UNREACHABLE, event.reason
         tx.tell_host(HostLost, host, reason=event.reason)
@@ -100,7 +104,7 @@ async def host_observed(inventory: Inventory, event: HostObserved, delivery: Del
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state is HostState.REMOVED:
             return
-        at = min(event.observed_at, tx.now)
+        at = seen_at(event.observed_at, delivery.sent_at, tx.now)
         host.last_seen_at = at
         if _note_facts(host, event.facts):
             tx.tell_host(HostChanged, host, reason="its facts changed")
@@ -135,6 +139,7 @@ async def _compare_all(
     for partition_id, partition in sorted(known.items()):
         if partition_id in strange:
             continue
+        partition.seen_at = known_since(partition.seen_at, tx.now)
         sighting = Sighting(observed=seen.get(partition_id), reason="", at=at)
         # Most of what is seen is no news. Only for what is, the partition is locked, which reads it anew.
         if reconciling.is_news(partition, sighting, networks):
@@ -184,7 +189,7 @@ async def partition_observed(inventory: Inventory, event: PartitionObserved, del
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state is HostState.REMOVED:
             return
-        at = min(event.observed_at, tx.now)
+        at = seen_at(event.observed_at, delivery.sent_at, tx.now)
         seen = Sighting(observed=event.observed, reason=event.reason.lower(), at=at)
         if await _compare(inventory, tx, host, event.partition_id, seen):
             return

@@ -213,7 +213,9 @@ class Executions:
             return supervisor.host
         name = supervisor.host.name if supervisor else str(host_id)
         reason = supervisor.reason if supervisor else "this executor does not know it"
-        waited = self._clock.now() - max(delivery.published_at, self._started_at)
+        now = self._clock.now()
+        since = delivery.published_at if delivery.published_at <= now else self._started_at  # else NATS's clock differs
+        waited = now - max(since, self._started_at)
         if waited.total_seconds() < self._settings.unreachable_limit:
             soon = FIRST_LOOK_SECONDS * 2.0 ** min(delivery.deliveries - 1, 10)  # often it is just being connected
             raise SetAside(f"Host {name} is not connected: {reason}.", retry_after=min(soon, self._settings.set_aside))
