@@ -23,6 +23,7 @@ class ShiftedClock(SystemClock):
     """The machine's clock, which a test can set forward."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.shift = 0.0
 
     def now(self) -> datetime:

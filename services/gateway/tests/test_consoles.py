@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 from gateway_inventory import partition_view
-from gateway_waiting import until
+from gateway_waiting import pause, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -139,3 +139,21 @@ async def test_a_picture_of_the_screen(operator: httpx.AsyncClient, viewer, inve
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     assert answer.content.startswith(b"\x89PNG")
     assert (await viewer.get("/api/v1/partitions/web%201/screenshot")).status_code == 403
+
+
+async def test_a_consoles_opening_and_end_are_in_its_trace(gateway, operator, viewer, inventory) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80aaaa"
+    path = await ticket(operator)
+    headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+    async with connect(url(gateway, path), additional_headers=headers) as client:
+        assert await read(client, 7) == b"login: "
+
+    async def names() -> set[str]:
+        trace = await viewer.get(f"/api/v1/traces/{trace_id}")
+        return {span["name"] for span in trace.json().get("spans", ())}
+
+    async with asyncio.timeout(10):
+        while not {"WEBSOCKET /api/v1/console/{ticket}", "WEBSOCKET /api/v1/console/{ticket} ended"} <= await names():
+            await pause(0.1)
+    assert "ask partition.open_console" in " ".join(await names())
+    assert path.rsplit("/", 1)[1] not in " ".join(await names())

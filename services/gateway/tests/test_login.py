@@ -141,6 +141,31 @@ async def test_tokens_end_and_are_revoked(site, admin: httpx.AsyncClient, make_c
     assert (await admin.delete(f"/api/v1/tokens/{made['id']}")).status_code == 404
 
 
+async def test_failed_logins_count_at_every_replica(site, browser: httpx.AsyncClient, person: str) -> None:
+    for _ in range(5):
+        assert (await browser.post("/api/v1/session", json={"user": person, "password": "x"})).status_code == 401
+    other = site.gateway()
+    await other.start()
+    try:
+        async with httpx.AsyncClient(base_url=other.url) as client:
+            answer = await client.post("/api/v1/session", json={"user": person, "password": PASSWORD})
+            assert answer.status_code == 429
+    finally:
+        await other.stop()
+    site.clock.shift += 3600
+
+
+async def test_a_token_makes_none_that_lives_longer(admin: httpx.AsyncClient, make_client) -> None:
+    parent = (await admin.post("/api/v1/tokens", json={"name": "parent", "days": 2})).json()
+    client = make_client(parent["token"])
+    refused = await client.post("/api/v1/tokens", json={"name": "child", "days": 3})
+    assert refused.status_code == 403
+    assert refused.json()["details"]["expires_at"]
+    child = (await client.post("/api/v1/tokens", json={"name": "child"})).json()
+    assert child["expires_at"] == parent["expires_at"]
+    assert (await client.post("/api/v1/tokens", json={"name": "child", "days": 1})).status_code == 201
+
+
 async def test_a_tokens_default_end_is_in_90_days(admin: httpx.AsyncClient) -> None:
     made = (await admin.post("/api/v1/tokens", json={"name": "default"})).json()
     assert made["expires_at"][:10] > made["created_at"][:10]

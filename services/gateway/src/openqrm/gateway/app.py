@@ -26,13 +26,13 @@ from openqrm.bus.bus import Bus
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import OpenQrmError
 from openqrm.gateway.adapters.accounts import Accounts
+from openqrm.gateway.adapters.login_failures import LoginFailures
 from openqrm.gateway.adapters.tables import SCHEMA
 from openqrm.gateway.adapters.tickets import Tickets
 from openqrm.gateway.ask import Questions
 from openqrm.gateway.audit import AuditLog
 from openqrm.gateway.auth.authenticator import Authenticator
 from openqrm.gateway.auth.first_start import FirstStart
-from openqrm.gateway.auth.login_limits import LoginLimits
 from openqrm.gateway.auth.passwords import Passwords
 from openqrm.gateway.auth.roles import ACCESS, WEBSOCKET_ACCESS
 from openqrm.gateway.commands import Commands
@@ -119,9 +119,8 @@ class GatewayService:
         app = _application(guard)
         routes = Routes(app, guarded_route(guard))
         nouns = Nouns(routes, Commands(bus, questions, waiters, clock, settings.accept_seconds), questions)
-        desk = session.LoginDesk(
-            accounts, passwords, LoginLimits(clock, settings.login_failures), authenticator, settings
-        )
+        failures = LoginFailures(self.database, clock, settings.login_failures)
+        desk = session.LoginDesk(accounts, passwords, failures, authenticator, settings)
         meta.add(routes, app, self.health)
         session.add(routes, desk, accounts, authenticator, settings.session_hours)
         partitions.add(nouns)

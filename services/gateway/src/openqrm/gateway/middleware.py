@@ -3,16 +3,18 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from urllib.parse import unquote
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openqrm.contracts.clock import Clock
+from openqrm.gateway.auth.roles import WEBSOCKET_ACCESS
 from openqrm.gateway.problems import HttpError, problem_response
 from openqrm.telemetry.metrics import HTTP_SECONDS
-from openqrm.telemetry.tracing import Tracing, current_trace_id
+from openqrm.telemetry.tracing import Tracing, current_trace_id, inject
 
 STREAMING = "openqrm.streaming"
 """Set in the scope of a request whose answer lasts as long as its client likes: its duration says nothing."""
@@ -52,9 +54,41 @@ class Edge:
             return
         _keep_escaped_slashes(scope)
         if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
+            await self._websocket(scope, receive, send)
             return
         await self._http(scope, receive, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One span for the opening, up to the acceptance or the refusal, and one for the end, however late that is.
+
+        A span is told when it ends: one for the whole connection would be missed for as long as that lasts.
+        """
+        name = f"WEBSOCKET {_socket_route(scope['path'])}"
+        started = self._clock.monotonic()
+        closed: dict[str, str | int] = {}
+        opened = ""
+        with ExitStack() as opening:
+            span = opening.enter_context(self._tracing.span(name, SpanKind.SERVER, _carrier(scope)))
+
+            async def send_and_tell(message: Message) -> None:
+                nonlocal opened
+                kind = message["type"]
+                if kind == "websocket.accept":
+                    span.set_attribute("http.response.status_code", 101)
+                    opened = inject({}).get("traceparent", "")
+                elif kind == "websocket.http.response.start":
+                    span.set_attribute("http.response.status_code", message["status"])
+                elif kind == "websocket.close":
+                    closed.update({"code": message.get("code", 1000), "reason": message.get("reason") or ""})
+                if kind in ("websocket.accept", "websocket.http.response.start"):
+                    opening.close()
+                await send(message)
+
+            await self._app(scope, receive, send_and_tell)
+        if opened:
+            with self._tracing.span(f"{name} ended", SpanKind.SERVER, {"traceparent": opened}) as end:
+                end.set_attribute("websocket.seconds", round(self._clock.monotonic() - started, 3))
+                end.set_attributes({f"websocket.close_{key}": value for key, value in closed.items()})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -156,6 +190,14 @@ def _carrier(scope: Scope) -> Mapping[str, str]:
         for name, value in scope["headers"]
         if name in (b"traceparent", b"tracestate")
     }
+
+
+_SOCKETS = {path: compile_path(path)[0] for path in WEBSOCKET_ACCESS}
+
+
+def _socket_route(path: str) -> str:
+    """The route of a WebSocket's address; a console's address itself is a secret."""
+    return next((route for route, pattern in _SOCKETS.items() if pattern.match(path)), "unknown")
 
 
 _SLASH = re.compile(rb"%2f", re.IGNORECASE)

@@ -65,6 +65,15 @@ tokens = Table(
     _moment("expires_at"),
 )
 
+login_failures = Table(
+    "login_failures",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("last_at", DateTime(timezone=True), nullable=False, index=True),
+    _moment("wait_until"),
+)
+
 console_tickets = Table(
     "console_tickets",
     metadata,

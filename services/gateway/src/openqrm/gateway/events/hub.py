@@ -43,7 +43,7 @@ def gap_before(since: int, kept: StreamState) -> Gap | None:
             f"There is no event {since} yet: the last one is {kept.last}, so the number comes from another "
             f"installation, or this one was restored. {ending}",
         )
-    if 0 < since and since + 1 < kept.first:  # 0: whatever there is
+    if since > 0 and since + 1 < kept.first:  # 0: whatever there is
         missing = f"The events {since + 1} to {kept.first - 1} are no longer kept."
         return Gap(since, kept.first, f"{missing} {ending}")
     return None

@@ -1,5 +1,6 @@
 """Reads a piece of a stream that is there already: a page of events, the catching up of a client, a trace."""
 
+import json
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -73,21 +74,43 @@ class StreamReader:
             pending = info.num_pending or 0
             wanted = min(pending, limit)
             messages: list[Followed] = []
-            subscription = await js.pull_subscribe_bind(consumer=name, stream=stream)
             try:
                 while len(messages) < wanted:
-                    batch = await subscription.fetch(wanted - len(messages), timeout=_FETCH_SECONDS)
-                    messages += [
-                        Followed(m.metadata.sequence.stream, m.subject, dict(m.headers or {}), m.data) for m in batch
-                    ]
+                    messages += await self._fetch(stream, name, wanted - len(messages))
             finally:
-                await subscription.unsubscribe()
                 await js.delete_consumer(stream, name)
         except (NatsError, NatsTimeout, TimeoutError) as error:
             raise self._away(stream, error) from error
         complete = len(messages) >= pending
         read_to = max(last, messages[-1].sequence if messages else 0) if complete else messages[-1].sequence
         return Piece(messages, read_to, complete)
+
+    async def _fetch(self, stream: str, consumer: str, wanted: int) -> list[Followed]:
+        """The next messages, at least one.
+
+        Not nats-py's `fetch`: that takes any message without a body whose headers say `Status` for the server's word,
+        and whoever may publish one event could keep everybody from reading the others.
+        """
+        client = self._bus.client
+        inbox = client.new_inbox()
+        subscription = await client.subscribe(inbox)
+        request = {"batch": wanted, "expires": int(_FETCH_SECONDS * 1e9)}
+        found: list[Followed] = []
+        try:
+            await client.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", json.dumps(request).encode(), reply=inbox
+            )
+            while len(found) < wanted:
+                message = await subscription.next_msg(_FETCH_SECONDS + 1)
+                if message.subject == inbox:  # the server's word: there is no more to come
+                    break
+                headers = dict(message.headers or {})
+                found.append(Followed(message.metadata.sequence.stream, message.subject, headers, message.data))
+        finally:
+            await subscription.unsubscribe()
+        if not found:
+            raise NatsTimeout
+        return found
 
     def _away(self, stream: str, error: Exception) -> TemporaryError:
         return TemporaryError(

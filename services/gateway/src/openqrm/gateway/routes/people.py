@@ -256,8 +256,8 @@ class People:
     async def add_token(self, request: Request, body: NewToken) -> Response:
         """Make a token for oneself.
 
-        It can do no more than the login that it is made with, and ends after 90 days unless told otherwise. Its secret
-        is in the answer, and nowhere else.
+        It can do no more than the login that it is made with, and ends after 90 days unless told otherwise; one that
+        is made with a token ends with that at the latest. Its secret is in the answer, and nowhere else.
         """
         _note(request, "token.create", body.name)
         principal = principal_of(request)
@@ -267,7 +267,7 @@ class People:
                 f"A token can do no more than the login that makes it, which has the role {principal.role}."
             )
         nouns = _nouns(body.nouns, principal)
-        expires_at = self._clock.now() + timedelta(days=body.days or self._token_days)
+        expires_at = self._end_of_token(body.days, principal)
         credential, token = await self._accounts.add_token(
             principal.user_id, principal.user, body.name, role, sorted(nouns), expires_at
         )
@@ -276,6 +276,20 @@ class People:
         return json_response(
             NewTokenView(**view.model_dump(), token=credential.token), 201, {"Cache-Control": "no-store"}
         )
+
+    def _end_of_token(self, days: int | None, principal: Principal) -> datetime:
+        """When a new token ends: no later than the token that it is made with, or that one could live for ever."""
+        wished = self._clock.now() + timedelta(days=days or self._token_days)
+        if principal.kind is not CredentialKind.TOKEN or wished <= principal.expires_at:
+            return wished
+        if days is not None:
+            ends = principal.expires_at.strftime("%Y-%m-%d %H:%M UTC")
+            raise forbidden(
+                f"A token lives no longer than the token that makes it, which ends on {ends}, before {days} days are "
+                "over. Ask for fewer days, or log in with a password.",
+                expires_at=principal.expires_at.isoformat(),
+            )
+        return principal.expires_at
 
     async def revoke_token(self, request: Request, id: UUID) -> Response:  # noqa: A002 - the path's word
         """Revoke a token: one's own, or as an administrator anybody's."""

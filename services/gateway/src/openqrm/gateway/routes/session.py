@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from openqrm.gateway.adapters.accounts import Accounts, User, name_key
+from openqrm.gateway.adapters.login_failures import LoginFailures
 from openqrm.gateway.auth.authenticator import COOKIE, Authenticator
-from openqrm.gateway.auth.login_limits import LoginLimits
 from openqrm.gateway.auth.passwords import MAX_LENGTH, Passwords
 from openqrm.gateway.auth.principal import CredentialKind
 from openqrm.gateway.auth.roles import Role
@@ -52,20 +52,20 @@ class LoginDesk:
         self,
         accounts: Accounts,
         passwords: Passwords,
-        limits: LoginLimits,
+        failures: LoginFailures,
         authenticator: Authenticator,
         settings: GatewaySettings,
     ) -> None:
         self._accounts = accounts
         self._passwords = passwords
-        self._limits = limits
+        self._failures = failures
         self._authenticator = authenticator
         self._settings = settings
 
     async def log_in(self, request: Request, login: Login) -> tuple[str, User]:
         """A new session's cookie; 401 when user and password do not belong together, 429 after too many such."""
         key, remote = name_key(login.user), remote_of(request.scope)
-        wait = self._limits.wait(key, remote)
+        wait = await self._failures.begin(key, remote)
         if wait > 0:
             seconds = math.ceil(wait)
             raise HttpError(
@@ -73,13 +73,11 @@ class LoginDesk:
                 f"Too many logins failed for this user or from this address. Wait {seconds} s, then try again.",
                 details={"retry_after": seconds}, headers={"Retry-After": str(seconds)},
             )  # fmt: skip
-        # Counted before it is known: attempts at the same time must not all pass.
-        self._limits.failed(key, remote)
         user = await self._accounts.user(login.user)
         matches = await self._passwords.matches(login.password, user.password_hash if user else None)
         if user is None or not matches or user.disabled:
             raise unauthenticated("User and password do not belong together. Check both and try again.")
-        self._limits.succeeded(key, remote)
+        await self._failures.succeeded(key, remote)
         lifetime = timedelta(hours=self._settings.session_hours)
         agent = request.headers.get("user-agent", "")
         credential, _ = await self._accounts.open_session(user, lifetime, remote, agent)
