@@ -87,7 +87,7 @@ class Replicas:
             **more,
         }
         with (self._folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 - it only begins here, and is killed without waiting
                 [sys.executable, "-c", _PROGRAM, _MODULES[service]], env=environment, stdout=log, stderr=log
             )
         self._processes[name] = process

@@ -80,9 +80,7 @@ PATIENT = QUICK_EXECUTOR.model_copy(update={"unreachable_limit": 20.0})
 
 def _executor(plane: ControlPlane, world: FakeWorld) -> ExecutorService:
     manifest = load_manifest("openqrm.executor_fake")
-    return ExecutorService(
-        FakeDriver(world, plane.clock), manifest, plane.bus("executor-fake"), plane.clock, PATIENT
-    )
+    return ExecutorService(FakeDriver(world, plane.clock), manifest, plane.bus("executor-fake"), plane.clock, PATIENT)
 
 
 async def test_a_host_that_only_one_of_them_reaches(plane: ControlPlane, tmp_path: Path) -> None:

@@ -118,7 +118,6 @@ async def _whole(plane: ControlPlane) -> None:
 
 
 async def test_wiped_in_the_middle_of_it(plane: ControlPlane, hosts: tuple[HostView, HostView]) -> None:
-    one, other = hosts
     await plane.make(f"starting !start-slow={SLOW}", host="n1")
     await plane.make(f"moving !migrate-slow={SLOW}", host="n1", start=True)
     before = await _last(plane)
@@ -202,7 +201,7 @@ async def test_an_old_copy_of_the_store_is_noticed(
     await asyncio.gather(*(plane.make(f"since then {number}") for number in range(3)))
 
     async def is_remembered() -> bool:
-        return await _number(plane, f"SELECT last_sequence FROM streams WHERE name = '{EVENTS}'") >= await _last(plane)
+        return await _number(plane, "SELECT last_sequence FROM streams WHERE name = 'EVENTS'") >= await _last(plane)
 
     await plane.until(is_remembered)
     seen = len(plane.events)

@@ -132,7 +132,9 @@ class Follower:
         if before is None or (state.identity == before.identity and state.last + 1 >= self._next_sequence):
             return
         self._log.error(
-            "the stream was made anew or has gone back: messages are gone", made=state.identity, made_before=before.identity
+            "the stream was made anew or has gone back: messages are gone",
+            made=state.identity,
+            made_before=before.identity,
         )
         self._next_sequence = state.first
         if self._on_anew:
