@@ -2,10 +2,13 @@
 
 import shutil
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from gateway_inventory import SimulatedInventory
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.bus.access import rights
 from openqrm.bus.bus import Bus
@@ -16,6 +19,7 @@ from openqrm.embedded.nats import EmbeddedNats, NatsUser
 from openqrm.embedded.postgres import EmbeddedPostgres
 from openqrm.gateway.app import GatewayService
 from openqrm.gateway.settings import GatewaySettings
+from openqrm.persistence.database import Database
 from openqrm.telemetry.tracing import Tracing
 
 
@@ -69,6 +73,16 @@ class Site:
         await self.nats.stop()
         await self.postgres.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @asynccontextmanager
+    async def database_of_gateway(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction on the gateway's database, behind its back."""
+        database = Database(self.dsn, "gateway", 2)
+        try:
+            async with database.transaction() as connection:
+                yield connection
+        finally:
+            await database.close()
 
     def bus(self, user: str, password: str) -> Bus:
         settings = BusSettings(url=self.nats.url, user=user, password=password)

@@ -101,7 +101,7 @@ class Nouns:
             answer=OperationView,
             summary=text.split("\n", 1)[0].split(":")[0].split(",")[0].rstrip("."),
             description=f"{text}\n\nPublishes the command `{command.subject}`.",
-            fails=(409, 412),
+            fails=(404, 409, 412),
             responses={200: {"model": OperationView, "description": "The operation has ended (with `wait`)"}},
             extra=_HEADERS,
         )
@@ -150,7 +150,7 @@ class Nouns:
             answer=query.result_type(),
             summary=text.split(".")[0],
             description=text,
-            fails=(422,),
+            fails=(404, 422),
         )
 
 
