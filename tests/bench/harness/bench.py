@@ -45,7 +45,7 @@ class Bench:
         self._shared.clear()
         await self._leave.aclose()
 
-    async def load(self, function: Callable[..., Awaitable[dict[str, Any]]], **arguments: Any) -> dict[str, Any]:
+    async def load(self, function: Callable[..., Any], **arguments: Any) -> Any:
         """Run a function of a row's file in a process of its own; arguments and result pass as JSON."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(LOAD), function.__module__, function.__name__,
@@ -60,8 +60,7 @@ class Bench:
             raise
         if process.returncode != 0:
             raise RuntimeError(f"{function.__name__} failed: {errors.decode(errors='replace').strip()[-600:]}")
-        result: dict[str, Any] = json.loads(output)
-        return result
+        return json.loads(output)
 
     def profiled(self, stack: Stack, work: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[str]]:
         """An explanation of a row: its work once more, while every Python process is looked into."""

@@ -75,7 +75,7 @@ def cpu_of(pids: Mapping[str, int]) -> dict[str, float]:
     """CPU seconds so far, by name; besides, those of this process and of the whole machine (see MACHINE)."""
     words = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     machine = dict(zip(MACHINE, (sum(int(words[n]) for n in fields) / _TICKS for fields in _FIELDS), strict=True))
-    return {name: cpu_seconds(pid) for name, pid in pids.items()} | {"load": cpu_seconds(os.getpid())} | machine
+    return {name: cpu_seconds(pid) for name, pid in pids.items()} | {"load": sum(os.times()[:2])} | machine
 
 
 def usage_text(before: Mapping[str, float], after: Mapping[str, float], commands: int, seconds: float) -> str:

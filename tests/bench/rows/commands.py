@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from harness.bench import Bench
+from harness.floor import FLOOR, start_floor
 from harness.http import HttpConnection
 from harness.processes import cpu_of, usage_text
 from harness.row import Goal, Row
@@ -16,6 +17,7 @@ ORDER = 2
 HOSTS = 50
 IN_FLIGHT = (1, 10, 100)
 SECONDS = 8.0
+FLOOR_SECONDS = 3.0
 WARM_UP_SECONDS = 2.0
 CYCLE = ("start", "pause", "unpause", "stop")
 
@@ -40,9 +42,9 @@ async def drive(
                     try:
                         await http.command("POST", f"/partitions/{partition}/{verb}")
                     except RuntimeError as error:
-                        failures.append(str(error))
-                        over.set()
-                        return
+                        failures.append(f"{error}\n{await story(http, partition)}")
+                        await http.send("POST", f"/api/v1/partitions/{partition}/stop?wait=60")
+                        break
                     now = perf_counter()
                     ends.append((now, now - began))
 
@@ -61,10 +63,45 @@ async def drive(
         "seconds": ended - began,
         "median": statistics.median(took) if took else 0.0,
         "p95": statistics.quantiles(took, n=20)[18] if len(took) > 1 else 0.0,
-        "failures": failures[:3],
+        "failed": len(failures),
+        "failures": failures[:2],
         "cpu_before": cpu_before,
         "cpu_after": cpu_after,
     }
+
+
+async def story(http: HttpConnection, partition: str) -> str:
+    """What was told of a partition last, for whoever wonders why a command failed."""
+    page = await http.get(f"/events?resource={partition}&last=1000&limit=1000")
+    lines = [
+        f"{event['time']} {event['subject']} {event['data'].get('reason') or ''} "
+        f"{(event['data'].get('partition') or event['data'].get('operation') or {}).get('state', '')}"
+        for event in page["items"][-14:]
+    ]
+    return "\n".join(lines)
+
+
+def flaw_of(result: dict[str, Any]) -> str:
+    """What went wrong with commands of a run, if anything did."""
+    if not result["failed"]:
+        return ""
+    return f"{result['failed']} commands did not succeed, such as: {result['failures'][0]}"
+
+
+async def drive_floor(port: int, in_flight: int, seconds: float) -> float:
+    """Requests per second of the floor with so many in flight."""
+    ends: list[float] = []
+    end = perf_counter() + seconds
+
+    async def work() -> None:
+        async with HttpConnection(port) as http:
+            while perf_counter() < end:
+                status, _ = await http.send("POST", "/", b"x" * 1000)
+                assert status == 200
+                ends.append(perf_counter())
+
+    await asyncio.gather(*(work() for _ in range(in_flight)))
+    return sum(at <= end for at in ends) / seconds
 
 
 def note_of(result: dict[str, Any]) -> str:
@@ -85,11 +122,12 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
     """A row for each number in flight; the goal is for the most."""
     stack = await bench.stack()
     partitions = await stopped_partitions(stack, max(IN_FLIGHT))
+    floor_port = await start_floor(stack)
     for in_flight in IN_FLIGHT:
         arguments = {**stack.access(), "partitions": partitions, "in_flight": in_flight}
         result = await bench.load(drive, **arguments, seconds=SECONDS)
-        if result["failures"]:
-            raise RuntimeError(f"a command did not succeed: {result['failures'][0]}")
+
+        floor = await bench.load(drive_floor, port=floor_port, in_flight=in_flight, seconds=FLOOR_SECONDS)
 
         async def again(arguments: dict[str, Any] = arguments) -> dict[str, Any]:
             return await bench.load(drive, **arguments, seconds=SECONDS)
@@ -98,7 +136,11 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
             f"commands per second, {in_flight} in flight",
             result["commands"] / result["seconds"],
             "/s",
+            FLOOR,
+            floor,
             goal=Goal(150, ">=") if in_flight == max(IN_FLIGHT) else None,
             note=note_of(result),
+            flaw=flaw_of(result),
             explain=bench.profiled(stack, again),
         )
+    await stack.stop("floor")

@@ -1,48 +1,22 @@
 """One partition.start at a time, through HTTP to running, over the floor of what a durable command can cost."""
 
-import os
 import statistics
 from collections.abc import AsyncIterator
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from harness.bench import Bench
+from harness.floor import FLOOR, start_floor
 from harness.http import HttpConnection
 from harness.row import Goal, Row
 from harness.spans import waterfall
-from harness.stack import PYTHON, Stack, free_port
+from harness.stack import Stack
 
 ORDER = 1
 ROUNDS = 60
 WARM_UP = 10
 TRACED = 12
 """Starts whose spans are read when the goal is missed."""
-FLOOR = "floor: HTTP, 2 x JetStream out and back, 1 commit"
-
-
-async def start_floor(stack: Stack) -> int:
-    """Start the floor's process on the stack's NATS and PostgreSQL; returns its port."""
-    port = free_port()
-    user = stack.environment("provisioner")
-    login = f"{user['OPENQRM_NATS_USER']}:{user['OPENQRM_NATS_PASSWORD']}"
-    environment = {
-        "FLOOR_NATS": f"nats://{login}@127.0.0.1:{stack.nats_port}",
-        "FLOOR_SOCKET": str(stack.postgres.socket_folder),
-        "FLOOR_PASSWORD": stack.administrator,
-        "PATH": os.environ["PATH"],
-    }
-    stack.launch("floor", [str(PYTHON), str(Path(__file__).parents[1] / "floor.py"), str(port)], environment)
-
-    async def answers() -> bool:
-        try:
-            async with HttpConnection(port) as http:
-                return (await http.send("POST", "/"))[0] == 200
-        except OSError:
-            return False
-
-    await stack.until(answers, 30, "the floor serves")
-    return port
 
 
 async def alternate(
