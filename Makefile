@@ -50,8 +50,8 @@ scenario: .venv/bin/python ## whole clusters in simulated time
 	@$(PYTEST) tests/scenarios
 
 integration: .venv/bin/python ## real NATS and PostgreSQL, and through the gateway
-	$(HEADING) 'integration and end to end'
-	@$(PYTEST) tests/integration tests/e2e
+	$(HEADING) 'integration, disasters and end to end'
+	@$(PYTEST) tests/integration tests/disasters tests/e2e
 
 lab: .venv/bin/python ## real hypervisors in namespaces of this machine; needs root
 	$(HEADING) 'lab'

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from openqrm.bus.cancelling import end
 from openqrm.contracts.clock import Clock
 
 MIB = 1024 * 1024
@@ -45,11 +46,8 @@ class DiskWatch:
 
     async def end(self) -> None:
         """Look no longer. Harmless when it never began."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await end([self._task])
+        self._task = None
 
     async def look(self, free: int) -> None:
         """Act on so many free bytes."""

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 
+from openqrm.bus.cancelling import end
 from openqrm.contracts.clock import Clock
 from openqrm.embedded.errors import StartError
 
@@ -47,11 +47,8 @@ class Supervisor:
 
     async def end(self) -> None:
         """Watch no longer; an attempt to start the part is broken off. Harmless when it never began."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await end([self._task])
+        self._task = None
 
     def died(self, sentence: str) -> None:
         """Hear that the part ended; the sentence says why."""

@@ -1,0 +1,31 @@
+"""Times of other clocks, by inventory's."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from openqrm.inventory.domain.moments import known_since, seen_at
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+
+
+@pytest.mark.parametrize("wrong", [timedelta(0), -HOUR, HOUR], ids=["right", "behind", "ahead"])
+def test_what_counts_is_how_old_it_was_when_it_was_sent(wrong):
+    assert seen_at(NOW + wrong - 3 * SECOND, NOW + wrong, NOW) == NOW - 3 * SECOND
+
+
+def test_a_clock_that_was_set_in_between_gives_no_age():
+    assert seen_at(NOW, NOW - HOUR, NOW) == NOW
+    assert seen_at(NOW - 48 * HOUR, NOW, NOW) == NOW
+
+
+def test_a_sender_that_does_not_say_when_it_sent_is_believed():
+    assert seen_at(NOW - HOUR, None, NOW) == NOW - HOUR
+
+
+def test_what_was_noted_before_the_clock_was_set_back_compares_with_nothing():
+    assert known_since(NOW + HOUR, NOW) is None
+    assert known_since(NOW + SECOND, NOW) == NOW + SECOND, "another replica's clock may be a little ahead"
+    assert known_since(NOW - HOUR, NOW) == NOW - HOUR
+    assert known_since(None, NOW) is None
