@@ -6,7 +6,7 @@ SPACE := $(subst ,, )
 PYTEST := .venv/bin/pytest -q
 HEADING = @printf '\n== %s ==\n'
 
-.PHONY: help up setup test lint types imports unit contract scenario integration lab lab-up lab-down bench
+.PHONY: help up setup test lint types imports unit contract scenario integration lab chaos test-chaos lab-up lab-down bench
 .NOTPARALLEL:
 
 help: ## show this list
@@ -21,7 +21,7 @@ setup: ## install what is missing to run and test, start nothing
 
 test: ## install what is missing, then every check and test below, up to the first that fails
 	@deploy/bootstrap test
-	@$(MAKE) --no-print-directory lint types imports unit contract scenario integration lab
+	@$(MAKE) --no-print-directory lint types imports unit contract scenario integration chaos lab
 	@printf '\nall checks and tests passed\n'
 
 lint: .venv/bin/python ## style and likely mistakes (ruff)
@@ -56,6 +56,15 @@ integration: .venv/bin/python ## real NATS and PostgreSQL, and through the gatew
 lab: .venv/bin/python ## real hypervisors in namespaces of this machine; needs root
 	$(HEADING) 'lab'
 	@$(PYTEST) tests/lab
+
+chaos: .venv/bin/python ## a minute of kills and cuts on simulated hosts; SEED=n plays one again
+	$(HEADING) 'the axe, one short round'
+	@OPENQRM_CHAOS_SEED=$(SEED) $(PYTEST) -s tests/chaos/test_short.py
+
+test-chaos: .venv/bin/python ## ten rounds of it with real hypervisors; needs root; SEED=n plays one again; ROUNDS=n
+	$(HEADING) 'the axe'
+	@OPENQRM_CHAOS_SEED=$(SEED) OPENQRM_CHAOS_ROUNDS=$(or $(ROUNDS),10) $(PYTEST) -s \
+		$(if $(SEED),,tests/chaos/test_planted.py) tests/chaos/test_rounds.py
 
 lab-up: .venv/bin/python ## start the lab and leave it running
 	@.venv/bin/python tests/lab/labctl.py up

@@ -11,6 +11,10 @@ from support.stack import family
 from chaos.plan import QEMU_HOSTS, Fault, Plan, Victim, Way
 from chaos.site import RESTART_SECONDS, Site
 
+COMMAND_SECONDS = 10
+_GUESTS = "for F in /run/libvirt/qemu/*.pid; do [ $F = /run/libvirt/qemu/driver.pid ] || cat $F; echo; done 2>/dev/null"
+"""Prints the process ids of a host's guests; driver.pid is libvirtd's own."""
+
 
 class Axe:
     """Strikes."""
@@ -104,7 +108,7 @@ class Axe:
         return QEMU_HOSTS[fault.which % len(QEMU_HOSTS)]
 
     async def _in_lab(self, host: str, script: str, *arguments: str) -> str:
-        command = ["sh", "-c", f"{script} || true", "sh", *arguments]
+        command = ["timeout", str(COMMAND_SECONDS), "sh", "-c", f"{script} || true", "sh", *arguments]
         said: str = await asyncio.to_thread(self._site.lab.run, host, command)
         return said.strip()
 
@@ -125,7 +129,7 @@ class Axe:
 
     async def _guest(self, fault: Fault) -> Callable[[], Awaitable[None]] | None:
         for host in (self._host_of(fault), *QEMU_HOSTS):
-            running = (await self._in_lab(host, "cat /run/libvirt/qemu/*.pid 2>/dev/null")).split()
+            running = (await self._in_lab(host, _GUESTS)).split()
             if running:
                 break
         else:

@@ -13,6 +13,7 @@ from openqrm.executor_fake.world import FakeWorld
 
 _EPOCH = "{https://openqrm.org/xmlns/libvirt/partition/1}"
 _KIB_PER_MIB = 1024
+VIRSH_SECONDS = 20
 QEMU_STATES = {"running": "running", "paused": "paused", "shut off": "stopped", "crashed": "crashed"}
 
 
@@ -61,18 +62,28 @@ def look_at_fakes(folder: Path, hosts: Iterable[str], clock: Clock) -> tuple[lis
     return seen, volumes
 
 
-async def look_at_qemus(lab: Any, hosts: Iterable[str]) -> list[Seen]:
-    """All domains on QEMU hosts, as virsh tells on each."""
-    found = await asyncio.gather(*(asyncio.to_thread(_look_at_qemu, lab, host) for host in hosts))
-    return [seen for host in found for seen in host]
+async def look_at_qemus(lab: Any, hosts: Iterable[str]) -> tuple[list[Seen], list[str]]:
+    """All domains on QEMU hosts, as virsh tells on each; and a sentence for each host whose virsh does not answer."""
+    found = await asyncio.gather(
+        *(asyncio.to_thread(_look_at_qemu, lab, host) for host in hosts), return_exceptions=True
+    )
+    seen: list[Seen] = []
+    silent = []
+    for host, answer in zip(hosts, found, strict=True):
+        if isinstance(answer, BaseException):
+            silent.append(f"virsh on {host} says nothing: {answer}")
+        else:
+            seen += answer
+    return seen, silent
 
 
 def _look_at_qemu(lab: Any, host: str) -> list[Seen]:
-    seen = []
-    for uuid in lab.run(host, ["virsh", "-q", "list", "--all", "--uuid"]).split():
-        state = lab.run(host, ["virsh", "-q", "domstate", uuid]).strip()
-        seen.append(read_domain(host, state, lab.run(host, ["virsh", "-q", "dumpxml", uuid])))
-    return seen
+    def virsh(*arguments: str) -> str:
+        said: str = lab.run(host, ["timeout", str(VIRSH_SECONDS), "virsh", "-q", *arguments])
+        return said
+
+    domains = virsh("list", "--all", "--uuid").split()
+    return [read_domain(host, virsh("domstate", uuid).strip(), virsh("dumpxml", uuid)) for uuid in domains]
 
 
 def read_domain(host: str, state: str, xml: str) -> Seen:

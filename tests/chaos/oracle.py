@@ -180,6 +180,8 @@ def _possible(ledger: Ledger, picture: Picture) -> dict[UUID, Possible]:
             possible = found[operation.target_id]
             promise = ledger.promises.get(operation.id)
             verb = operation.verb.removeprefix("partition.")
+            if promise is None and operation.requested_by == _CLIENT:
+                continue  # told by itself: nobody asked for it
             body, hints = (promise.body or {}, promise.hints) if promise else ({}, {})
             if operation.state is OperationState.SUCCEEDED:
                 possible.succeeded(verb, body, hints)

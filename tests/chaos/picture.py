@@ -92,7 +92,9 @@ async def take_picture(site: Site, seconds: float) -> Picture:
     client = site.client
     seen, volumes = look_at_fakes(site.stack.fake_hosts, site.fake_hosts, site.clock)
     if site.lab:
-        seen += await look_at_qemus(site.lab, QEMU_HOSTS)
+        there, silent = await look_at_qemus(site.lab, QEMU_HOSTS)
+        seen += there
+        unrest += silent
     async with asyncio.timeout(60):
         return Picture(
             partitions=await client.all("/partitions"),

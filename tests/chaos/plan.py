@@ -172,7 +172,7 @@ def _life(random: Random, name: str, technology: str) -> Life:
         "name": name,
         "technology": technology,
         "memory_mib": 64,
-        "memory_max_mib": 256,
+        "memory_max_mib": 256 if technology == "fake" else 64,
         "vcpus": 1,
         "vcpus_max": 4,
         "nics": [{"network": random.choice(NETWORKS)}],
@@ -184,7 +184,9 @@ def _life(random: Random, name: str, technology: str) -> Life:
     steps = [Step("create", body, random.uniform(0, 0.3))]
     for _ in range(random.randint(5, 9)):
         verb = random.choice(_possible(state, technology))
-        steps.append(Step(verb, _body(random, verb, hosts), random.uniform(0, 0.3), waits=random.random() < 0.8))
+        steps.append(
+            Step(verb, _body(random, verb, hosts, technology), random.uniform(0, 0.3), waits=random.random() < 0.8)
+        )
         state = {
             "start": "running",
             "stop": "stopped",
@@ -220,12 +222,15 @@ def _possible(state: str, technology: str) -> tuple[str, ...]:
     return verbs
 
 
-def _body(random: Random, verb: str, hosts: tuple[str, ...]) -> dict[str, Any]:
+def _body(random: Random, verb: str, hosts: tuple[str, ...], technology: str) -> dict[str, Any]:
     match verb:
         case "change":
             return {"tags": [f"t{random.randrange(100)}"]}
         case "resize":
-            return {"memory_mib": random.choice([64, 96, 128, 256]), "vcpus": random.choice([1, 2, 4])}
+            size = {"memory_mib": random.choice([64, 96, 128, 256]), "vcpus": random.choice([1, 2, 4])}
+            if technology == "qemu":  # without a guest that inflates its balloon, memory below the maximum is not seen
+                del size["memory_mib"]
+            return size
         case "pin":
             return {"cpu_pins": {"0": [random.randrange(2)]}}
         case "attach_nic":

@@ -13,7 +13,8 @@ def report(
     plan: Plan, struck: list[str], ledger: Ledger, picture: Picture | None, findings: list[Finding], where: str
 ) -> str:
     """The seed, the faults, what is wrong, the operations and events of it, and where the logs lie."""
-    lines = [f"the seed is {plan.seed}: make test-chaos SEED={plan.seed}", f"the logs are in {where}"]
+    target = "test-chaos" if plan.with_qemu else "chaos"
+    lines = [f"the seed is {plan.seed}: make {target} SEED={plan.seed}", f"the logs are in {where}"]
     lines += ["", f"{len(findings)} things are wrong:"]
     lines += [f"  - {finding.sentence}" for finding in findings[:MANY]]
     if len(findings) > MANY:

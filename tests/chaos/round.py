@@ -65,6 +65,7 @@ async def play(plan: Plan, script: Script = Script(), lab: Any = None) -> Outcom
     axe = Axe(plan, site)
     outcome = Outcome(plan)
     picture: Picture | None = None
+    born = site.clock.monotonic()
     try:
         if script.prepare:
             script.prepare(site)
@@ -81,10 +82,11 @@ async def play(plan: Plan, script: Script = Script(), lab: Any = None) -> Outcom
         outcome.findings = judge(site.ledger, picture)
         _say(
             f"{site.ledger.summary()}; {len(picture.events)} events, {len(picture.seen)} partitions left; "
-            f"load {loaded:.0f} s, rest {rested - loaded:.0f} s"
+            f"start {began - born:.0f} s, load {loaded:.0f} s, rest {rested - loaded:.0f} s"
         )
         if script.probes:
             outcome.findings += [Finding(sentence) for sentence in await hangs(site)]
+            _say(f"afterwards every kind of operation was tried, for {client.now - rested:.0f} s")
     finally:
         await site.close(keep_folder=picture is None or bool(outcome.findings))
     if outcome.findings:

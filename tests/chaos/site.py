@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import nats
 from support.stack import Stack
 
 from chaos.client import Client
@@ -17,6 +18,7 @@ from chaos.ledger import Ledger, Promise
 from chaos.load import networks
 from chaos.plan import FAKE_HOSTS, QEMU_HOSTS
 from chaos.wire import AckSieve, Connect, Wire
+from openqrm.bus.streams import all_durables
 from openqrm.contracts.ids import new_id
 
 RESTART_SECONDS = 1.0
@@ -55,6 +57,8 @@ class Site:
         self.ledger = Ledger()
         self.bus_wires: dict[str, Wire] = {}
         self.database_wires: dict[str, Wire] = {}
+        self.redelivery: float | None = None
+        """Seconds after which a message that nobody acknowledged comes again; None: as in production."""
         self.client: Client
 
     @property
@@ -65,6 +69,8 @@ class Site:
     async def start(self) -> None:
         """Start everything and enrol the hosts."""
         await self.stack.start_servers()
+        if self.redelivery is not None:
+            await self._hasten(self.redelivery)
         for service in self.stack.services:
             await self._wire(service)
         if self.lab:
@@ -80,6 +86,16 @@ class Site:
         for wire in (*self.bus_wires.values(), *self.database_wires.values()):
             await wire.stop()
         await self.stack.stop(keep_folder)
+
+    async def _hasten(self, seconds: float) -> None:
+        environment = self.stack.environment("provisioner")
+        user, password = environment["OPENQRM_NATS_USER"], environment["OPENQRM_NATS_PASSWORD"]
+        connection = await nats.connect(environment["OPENQRM_NATS_URL"], user=user, password=password)
+        stream_of = connection.jetstream()
+        for durable in all_durables(self.stack.technologies):
+            known = await stream_of.consumer_info(durable.stream, durable.name)
+            await stream_of.add_consumer(durable.stream, known.config.evolve(ack_wait=seconds))
+        await connection.close()
 
     # -------------------------------------------------------------------------------------------- wires
 
@@ -156,7 +172,7 @@ class Site:
             connection |= {"uri": f"qemu+ssh://root@{address}/system", "host_key": " ".join(line.split()[1:3])}
         else:
             connection["options"] = {"vnc_listen": "0.0.0.0"}  # noqa: S104 - inside the lab
-        return {"name": name, "technology": "qemu", "connection": connection, "memory_reserve_mib": 1024}
+        return {"name": name, "technology": "qemu", "connection": connection, "cpu_overcommit": 50}
 
     async def do(self, verb: str, method: str, path: str, body: Mapping[str, Any] | None, target: str = "") -> Promise:
         """Ask for something and await its end, which must be success."""

@@ -19,9 +19,17 @@ from openqrm.contracts.ids import new_id
 
 TESTS = Path(__file__).resolve().parents[1]
 SEED = 1
-AGAIN_SECONDS = 33.0
+REDELIVERY_SECONDS = 12.0
+"""Shorter than the product's 30 s, and longer than the 10 s after which long work shows life."""
+AGAIN_SECONDS = REDELIVERY_SECONDS + 3.0
 """After this a message whose acknowledgement was lost has come again."""
 PAUSE_SECONDS = 0.1
+
+
+def _prepare(broken: str | None, service: str, site: Site) -> None:
+    site.redelivery = REDELIVERY_SECONDS
+    if broken:
+        _break(broken, service, site)
 
 
 def _break(what: str, service: str, site: Site) -> None:
@@ -35,7 +43,7 @@ async def _scene(
     broken: str | None, service: str, meanwhile: Callable[[Site], Awaitable[None]], actors: int, settle: float
 ) -> Outcome:
     plan = make_plan(SEED, seconds=6, with_qemu=False, strikes=False, actors=actors)
-    prepare = partial(_break, broken, service) if broken else None
+    prepare = partial(_prepare, broken, service)
     return await play(plan, Script(prepare, meanwhile, settle if broken else 120.0, probes=broken is None))
 
 
