@@ -1,8 +1,8 @@
 """Refuses a command that a newer placement of its partition has overtaken, so that no partition ever runs twice.
 
 What the host has is asked before every command. A command that can make the partition run is also checked with
-inventory when it came twice or is not fresh: it may have slept in a queue, or in a process that was frozen, while the
-partition was placed anew.
+inventory when it came twice or is not fresh: it may have slept in a queue, in a process that was frozen, or among the
+dead letters, while the partition was placed anew.
 """
 
 from datetime import timedelta
@@ -38,9 +38,14 @@ class EpochGuard:
         await self._check_host(command, host)
         if target is not None:
             await self._check_host(command, target)
-        fresh = abs(self._clock.now() - delivery.published_at) <= FRESH  # from the future: one of the clocks is wrong
-        if command.starts_it and (delivery.deliveries > 1 or not fresh):
+        if command.starts_it and (delivery.deliveries > 1 or not self._is_fresh(delivery)):
             await self._check_inventory(command, host)
+
+    def _is_fresh(self, delivery: Delivery) -> bool:
+        """Whether it was sent just now; not when it was replayed, nor when the clocks disagree."""
+        now = self._clock.now()
+        moments = (delivery.published_at, delivery.sent_at or delivery.published_at)
+        return all(abs(now - moment) <= FRESH for moment in moments)
 
     async def _check_host(self, command: PartitionExecution, host: Host) -> None:
         found: ObservedPartition | None = await self._driver.observe_partition(host, command.partition.id)
