@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness.bench import Bench, say
-from harness.row import Row
+from harness.row import Explain, Row
 from harness.table import figure, render, verdict
 
 FOLDER = Path(__file__).resolve().parent
@@ -43,7 +43,7 @@ async def measure_group(name: str, bench: Bench) -> list[Row]:
                 rows.append(row)
                 say(f"{row.name}: {figure(row.value)} {row.unit} {verdict(row)}")
                 if row.met is False and row.explain is not None:
-                    row.explanation = await row.explain()
+                    row.explanation = await explained(row.explain)
     except Exception as error:  # noqa: BLE001 - a row that cannot be measured must not keep the others from it
         reason = f"{type(error).__name__}: {error}".strip(": ")
         rows.append(Row(name, None, "", failed=reason[:900]))
@@ -51,6 +51,14 @@ async def measure_group(name: str, bench: Bench) -> list[Row]:
         say(f"{name}: FAILED: {reason[:300]}")
         await bench.close()  # what the group left behind may be broken
     return rows
+
+
+async def explained(explain: Explain) -> str:
+    """Where the time goes, or why that cannot be told: the figure counts all the same."""
+    try:
+        return await explain()
+    except Exception as error:  # noqa: BLE001 - as it says
+        return f"cannot be told: {type(error).__name__}: {error}"[:600]
 
 
 async def measure(names: list[str], flat_seconds: float) -> list[Row]:

@@ -5,8 +5,12 @@ import json
 from types import TracebackType
 from typing import Any, Self
 
-_ASKED = 20
-"""Times that an operation is asked for before it counts as lost."""
+from openqrm.contracts.clock import SystemClock
+
+_PATIENCE_SECONDS = 240.0
+"""For how long an operation is asked for that an error was the answer for; then it counts as lost."""
+_AGAIN_SECONDS = 0.5
+_CLOCK = SystemClock()
 
 
 class HttpConnection:
@@ -67,11 +71,13 @@ class HttpConnection:
         if status == 202:
             self.postponed += 1
             place = f"/api/v1/operations/{operation['id']}?wait={wait}"
-            for _ in range(_ASKED):
+            end = _CLOCK.monotonic() + _PATIENCE_SECONDS
+            while True:
                 status, answer = await self.send("GET", place)
-                if status == 200:
+                if status == 200 or _CLOCK.monotonic() > end:
                     break
                 self.unanswered += 1
+                await _CLOCK.sleep(_AGAIN_SECONDS)
             operation = json.loads(answer)
         if status != 200 or operation.get("state") != "succeeded":
             raise RuntimeError(f"{method} {path}: {status} {answer[:300].decode(errors='replace')}")

@@ -26,6 +26,8 @@ PYTHON = ROOT / ".venv/bin/python"
 SERVICES = ("inventory", "scheduler", "executor-fake", "gateway")
 """Each is one Python process; every one of them can be profiled."""
 _ADMIN = "the administrator's"
+WITH_US = ("setpriv", "--pdeathsig=KILL", "--")
+"""Before a command: the kernel ends it when we die without a word."""
 HOST = "cpus=256&memory_mib=1048576"
 """What a fake host is like: large enough that capacity is never what limits."""
 
@@ -110,10 +112,15 @@ class Stack:
         self.launch(service, [str(PYTHON), "-m", environment["OPENQRM_MODULE"]], environment)
 
     def launch(self, name: str, command: Sequence[str], environment: dict[str, str]) -> None:
-        """Start a process that ends with the stack; its output goes to a file."""
+        """Start a process that ends with the stack, or when this process is killed; its output goes to a file."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_base() | environment, cwd="/"
+                [*WITH_US, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_base() | environment,
+                cwd="/",
             )
 
     # -------------------------------------------------------------------------------------------- looking

@@ -17,7 +17,7 @@ from harness.bench import Bench
 from harness.http import HttpConnection
 from harness.processes import pss_kib, tree
 from harness.row import Goal, Row
-from harness.stack import PYTHON, new_folder
+from harness.stack import PYTHON, WITH_US, new_folder
 from large.fill import EMPTY, SIZES, Size, grow
 
 from openqrm.contracts.clock import SystemClock
@@ -48,7 +48,7 @@ class Embedded:
         command = prefix or (str(PYTHON), "-m", "openqrm.embedded")
         with (self.folder / "output").open("ab") as output:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd="/",
+                [*WITH_US, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
 
