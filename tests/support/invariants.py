@@ -11,7 +11,7 @@ from openqrm.contracts.host import HostEvent
 from openqrm.contracts.operation import OperationEvent
 from openqrm.contracts.partition import PartitionEvent
 from openqrm.inventory.adapters.hosts import row_to_host, select_hosts
-from openqrm.inventory.adapters.operations import row_to_operation
+from openqrm.inventory.adapters.operations import row_to_operation, select_operations
 from openqrm.inventory.adapters.partitions import row_to_partition, select_partitions
 from openqrm.inventory.adapters.tables import mac_addresses, operations
 from openqrm.inventory.domain.mac_ranges import to_text
@@ -22,12 +22,10 @@ async def broken_invariants(plane: ControlPlane) -> list[str]:
     database = plane.inventory.inventory.database
     async with database.transaction() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-        hosts = [row_to_host(row) for row in await connection.execute(select_hosts())]
-        partitions = [row_to_partition(row) for row in await connection.execute(select_partitions())]
-        running = [
-            row_to_operation(row)
-            for row in await connection.execute(select(operations).where(operations.c.ended_at.is_(None)))
-        ]
+        hosts = [row_to_host(row) for row in (await connection.execute(select_hosts())).mappings()]
+        partitions = [row_to_partition(row) for row in (await connection.execute(select_partitions())).mappings()]
+        unfinished = select_operations().where(operations.c.ended_at.is_(None))
+        running = [row_to_operation(row) for row in (await connection.execute(unfinished)).mappings()]
         macs = (await connection.execute(select(mac_addresses))).all()
     alive = [partition for partition in partitions if partition.state != "deleted"]
     return [

@@ -51,7 +51,7 @@ def message(key: str, number: int, history: bool = True) -> Outgoing:
 
 async def write(database, *messages: Outgoing) -> None:
     async with database.transaction() as connection:
-        await write_outbox(connection, outbox, messages)
+        await write_outbox(connection, messages)
 
 
 async def left(database) -> int:
@@ -94,7 +94,7 @@ async def test_in_order_per_key_and_into_the_history(database, stream):
 async def test_what_was_rolled_back_is_not_published(database, stream):
     with pytest.raises(ZeroDivisionError):
         async with database.transaction() as connection:
-            await write_outbox(connection, outbox, [message("a", 1)])
+            await write_outbox(connection, [message("a", 1)])
             raise ZeroDivisionError
     relay = relay_of(database, stream)
     relay.start()
@@ -195,15 +195,15 @@ async def test_the_history_is_bounded(database, stream):
 
 async def test_the_inbox_knows_what_was_handled(database):
     async with database.transaction() as connection:
-        assert await is_new(connection, inbox, "m")
+        assert await is_new(connection, "m")
     async with database.transaction() as connection:
-        assert not await is_new(connection, inbox, "m")
+        assert not await is_new(connection, "m")
     with pytest.raises(ZeroDivisionError):
         async with database.transaction() as connection:
-            assert await is_new(connection, inbox, "n")
+            assert await is_new(connection, "n")
             raise ZeroDivisionError
     async with database.transaction() as connection:
-        assert await is_new(connection, inbox, "n"), "what was rolled back was not handled"
+        assert await is_new(connection, "n"), "what was rolled back was not handled"
         await connection.execute(text("UPDATE inbox SET handled_at = now() - interval '4 days' WHERE message_id = 'm'"))
         await forget_old(connection, inbox)
-        assert await is_new(connection, inbox, "m")
+        assert await is_new(connection, "m")

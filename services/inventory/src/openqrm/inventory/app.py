@@ -211,4 +211,4 @@ class InventoryService:
             newest = (
                 select(dead_letters.c.id).order_by(dead_letters.c.created_at.desc()).offset(settings.dead_letters_kept)
             )
-            await tx.connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(newest)))
+            await tx.execute(delete(dead_letters).where(dead_letters.c.id.in_(newest)))

@@ -36,6 +36,7 @@ from openqrm.contracts.operation import (
 )
 from openqrm.contracts.placement import PlacementProposal, PlacementRequest
 from openqrm.contracts.states import OperationState
+from openqrm.inventory.adapters.operations import AlreadyTakenError
 from openqrm.inventory.domain.operation import Operation, Phase
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
@@ -52,14 +53,6 @@ MAX_QUEUED = 100
 """Operations that may wait on one target. Whoever sends more does so by mistake, or to do harm."""
 
 
-class _AlreadyTakenError(Exception):
-    """Another delivery of the same command was faster."""
-
-
-class _OtherCommandError(Exception):
-    """The id of the command belongs to another one."""
-
-
 async def submit(
     inventory: Inventory,
     command: Command,
@@ -74,37 +67,37 @@ async def submit(
     """
     operation = _new_operation(inventory, command, target_kind, target_name)
     try:
+        try:
+            async with inventory.transaction() as tx:
+                try:
+                    await use_case(tx, operation)
+                except ValidationError as error:
+                    raise _impossible(error) from error
+                tx.tell_operation(OperationAccepted, operation)
+                if operation.state is OperationState.SUCCEEDED:
+                    tx.tell_operation(OperationSucceeded, operation)
+                tx.operations.add(operation)
+        except PermanentError as error:
+            async with inventory.transaction() as tx:
+                rejected = _new_operation(inventory, command, target_kind, target_name)
+                rejected.target_id, rejected.target_name = operation.target_id, operation.target_name
+                rejected.parent_id = operation.parent_id
+                _end(rejected, tx, OperationState.REJECTED, error.problem())
+                tx.tell_operation(OperationRejected, rejected)
+                tx.operations.add(rejected)
+                if on_rejected:
+                    await on_rejected(tx, rejected)
+    except AlreadyTakenError:
         async with inventory.transaction() as tx:
-            if before := await tx.operations.get(operation.id):
-                _check_same(before, command)
-                return
-            try:
-                await use_case(tx, operation)
-            except ValidationError as error:
-                raise _impossible(error) from error
-            tx.tell_operation(OperationAccepted, operation)
-            if operation.state is OperationState.SUCCEEDED:
-                tx.tell_operation(OperationSucceeded, operation)
-            if not await tx.operations.add(operation):
-                raise _AlreadyTakenError
-    except (_AlreadyTakenError, _OtherCommandError) as error:
-        if isinstance(error, _OtherCommandError):
-            raise ConflictError(str(error)) from None
-    except PermanentError as error:
-        async with inventory.transaction() as tx:
-            rejected = _new_operation(inventory, command, target_kind, target_name)
-            rejected.target_id, rejected.target_name = operation.target_id, operation.target_name
-            rejected.parent_id = operation.parent_id
-            _end(rejected, tx, OperationState.REJECTED, error.problem())
-            tx.tell_operation(OperationRejected, rejected)
-            if await tx.operations.add(rejected) and on_rejected:
-                await on_rejected(tx, rejected)
+            before = await tx.operations.get(operation.id)
+        if before is not None:
+            _check_same(before, command)
 
 
 def _check_same(before: Operation, command: Command) -> None:
     said = command.model_dump(mode="json", exclude={"operation_id", "requested_by"}, exclude_unset=True)
     if before.verb != command.subject or any(before.command.get(field) != value for field, value in said.items()):
-        raise _OtherCommandError(
+        raise ConflictError(
             f"The operation {before.id} is another one: {before.verb} of {before.target_name!r}. "
             "Choose a new operation_id for each command."
         )
@@ -201,7 +194,7 @@ async def end(
     else:
         _end(operation, tx, OperationState.FAILED, problem)
         tx.tell_operation(OperationFailed, operation)
-    await tx.operations.save(operation, tx.now)
+    tx.operations.save(operation, tx.now)
 
 
 async def give_back(inventory: Inventory, tx: Transaction, operation: Operation) -> None:
@@ -227,7 +220,7 @@ async def progress(inventory: Inventory, operation_id: UUID, percent: int, step:
         if not operation.cancel_requested:
             operation.step = step
         tx.tell_operation(OperationProgressed, operation)
-        await tx.operations.save(operation, tx.now)
+        tx.operations.save(operation, tx.now)
 
 
 # ------------------------------------------------------------------------------------------------ placement
@@ -296,7 +289,7 @@ async def _no_host(
             operation.state = OperationState.WAITING
             operation.step = error.message
             tx.tell_operation(OperationProgressed, operation)
-            await tx.operations.save(operation, tx.now)
+            tx.operations.save(operation, tx.now)
 
 
 def no_fit(proposal: PlacementProposal) -> NoFitError:
@@ -350,4 +343,4 @@ async def cancel_execution(tx: Transaction, operation: Operation) -> None:
         operation.id,
     )
     tx.tell_operation(OperationProgressed, operation)
-    await tx.operations.save(operation, tx.now)
+    tx.operations.save(operation, tx.now)

@@ -9,16 +9,16 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from asyncpg import IntegrityConstraintViolationError
 from sqlalchemy.exc import IntegrityError
 
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import DuplicateError, OpenQrmError, TemporaryError
-from openqrm.inventory.adapters.tables import outbox
 from openqrm.inventory.ports import Scheduler
 from openqrm.inventory.settings import InventorySettings
-from openqrm.inventory.transaction import Transaction
+from openqrm.inventory.transaction import AlreadyHandledError, Transaction
 from openqrm.persistence.database import Database
-from openqrm.persistence.outbox import OutboxRelay, write_outbox
+from openqrm.persistence.outbox import OutboxRelay
 from openqrm.telemetry.tracing import Tracing
 
 PLACEMENTS_AT_ONCE = 8
@@ -70,8 +70,10 @@ class Inventory:
             async with self.database.transaction() as connection:
                 transaction = Transaction(connection, self.clock.now())
                 yield transaction
-                await write_outbox(connection, outbox, transaction.outgoing)
-        except IntegrityError as error:
+                await transaction.finish()
+        except AlreadyHandledError:
+            return
+        except (IntegrityError, IntegrityConstraintViolationError) as error:
             if known := _explain(error):
                 raise known from error
             raise
@@ -138,9 +140,9 @@ _RACE = {"uq_mac_addresses_request_id"}
 """Broken only by two that do the same at the same time: the second one finds what the first one did."""
 
 
-def _explain(error: IntegrityError) -> OpenQrmError | None:
+def _explain(error: IntegrityError | IntegrityConstraintViolationError) -> OpenQrmError | None:
     """What a broken rule means to the caller; None when it is our own mistake."""
-    cause = error.orig.__cause__ if error.orig else None
+    cause = error.orig.__cause__ if isinstance(error, IntegrityError) and error.orig else error
     constraint = getattr(cause, "constraint_name", None) or ""
     if constraint in _RACE:
         return TemporaryError("The same was asked for at the same time. Ask again.", retry_after=0.1)

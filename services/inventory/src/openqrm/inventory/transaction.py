@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import CursorResult, Executable
 
 from openqrm.bus.envelope import make_headers
 from openqrm.contracts.errors import InvalidError
@@ -16,22 +17,29 @@ from openqrm.contracts.partition import PartitionEvent
 from openqrm.inventory.adapters.hosts import Hosts
 from openqrm.inventory.adapters.macs import Macs
 from openqrm.inventory.adapters.operations import Operations
-from openqrm.inventory.adapters.partitions import Partitions
+from openqrm.inventory.adapters.partitions import Partitions, read_networks
+from openqrm.inventory.adapters.writes import Write, Writes
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.operation import Operation
 from openqrm.inventory.domain.partition import Network, Partition
-from openqrm.persistence.outbox import Outgoing
+from openqrm.persistence.connection import Connection
+from openqrm.persistence.inbox import NOTE
+from openqrm.persistence.outbox import WRITE, Outgoing, outbox_values
 
 SERVICE = "inventory"
 LARGEST_BODY = 1_000_000
 """NATS takes 1 MiB unless told otherwise; this leaves room for the headers."""
 
 
+class AlreadyHandledError(Exception):
+    """Another delivery of the same message was faster."""
+
+
 @dataclass
 class Transaction:
     """The repositories on one connection, and the messages to be sent once it is committed."""
 
-    connection: AsyncConnection
+    connection: Connection
     now: datetime
     partitions: Partitions = field(init=False)
     hosts: Hosts = field(init=False)
@@ -39,17 +47,36 @@ class Transaction:
     macs: Macs = field(init=False)
     outgoing: list[Outgoing] = field(default_factory=list)
     after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    _writes: Writes = field(init=False)
     _networks: dict[UUID, Network] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.partitions = Partitions(self.connection)
+        self._writes = Writes(self.connection)
+        self.partitions = Partitions(self.connection, self._writes)
         self.hosts = Hosts(self.connection)
-        self.operations = Operations(self.connection)
+        self.operations = Operations(self.connection, self._writes)
         self.macs = Macs(self.connection, self.now)
+
+    async def execute(self, statement: Executable) -> CursorResult[Any]:
+        """Run a statement that was built for this call, after what waits to be written."""
+        await self._writes.flush()
+        return await self.connection.execute(statement)
+
+    def note_handled(self, message_id: str) -> None:
+        """Remember a message as handled, with the other writes. AlreadyHandledError then if it was before."""
+        note = Write(NOTE, {"message_id": message_id}, AlreadyHandledError)
+        self._writes.put(message_id, note, lambda: [note])
+
+    async def finish(self) -> None:
+        """Write what waits, and the messages."""
+        if self.outgoing:
+            outgoing = Write(WRITE, outbox_values(self.outgoing))
+            self._writes.put("outbox", outgoing, lambda: [outgoing])
+        await self._writes.flush()
 
     async def networks(self, network_ids: Iterable[UUID]) -> dict[UUID, Network]:
         """The networks with the given ids, read once per transaction."""
-        self._networks |= await self.partitions.networks_of(set(network_ids) - self._networks.keys())
+        self._networks |= await read_networks(self.connection, set(network_ids) - self._networks.keys())
         return self._networks
 
     async def networks_of(self, partition: Partition) -> dict[UUID, Network]:

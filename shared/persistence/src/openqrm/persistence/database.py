@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from asyncpg import InterfaceError as DriverInterfaceError
+from asyncpg import InternalClientError, InvalidCachedStatementError, PostgresError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from openqrm.contracts.errors import InvalidError, TemporaryError
+from openqrm.persistence.connection import Connection
 
 CONNECT_SECONDS = 10
 POOL_SECONDS = 10
@@ -26,6 +29,9 @@ idle for too long, read only."""
 
 _DATA_EXCEPTION = "22"
 """Class of the SQLSTATEs that say: this value cannot be stored, such as a number too large or a NUL in a text."""
+
+DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, InternalClientError, OSError, TimeoutError)
+"""What a statement can raise: SQLAlchemy's errors, the driver's own, and those of the network."""
 
 SCHEMA_NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyz_")
 
@@ -49,6 +55,7 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_SECONDS,
             pool_pre_ping=False,
+            isolation_level="AUTOCOMMIT",  # transactions are the driver's, so that both ways of running share one
             connect_args={
                 "timeout": CONNECT_SECONDS,
                 "server_settings": {"search_path": schema, "application_name": f"openqrm-{schema}", **LIMITS},
@@ -56,16 +63,16 @@ class Database:
         )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """Begin, and commit at the end or roll back on any error.
 
         Raises TemporaryError when the database is away, full, or chose this transaction to break a deadlock,
         InvalidError when a value cannot be stored.
         """
         try:
-            async with self._turns, self.engine.begin() as connection:
+            async with self._turns, self.connect() as connection, connection.driver.transaction():
                 yield connection
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
+        except DATABASE_ERRORS as error:
             if is_temporary(error):
                 raise TemporaryError(
                     f"The database cannot do this right now: {first_line(error)}. It will be tried again.",
@@ -79,6 +86,20 @@ class Database:
                 ) from error
             raise
 
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Connection]:
+        """One of the pool's connections, outside of any transaction: each statement is committed by itself."""
+        async with self.engine.connect() as alchemy:
+            driver = (await alchemy.get_raw_connection()).driver_connection
+            while driver is None or driver.is_closed():  # lost while it lay in the pool
+                await alchemy.invalidate()
+                driver = (await alchemy.get_raw_connection()).driver_connection
+            try:
+                yield Connection(alchemy, driver)
+            finally:
+                if driver.is_closed():
+                    await alchemy.invalidate()
+
     async def ping(self) -> None:
         """Return if the database answers; raise TemporaryError if not."""
         async with self.transaction() as connection:
@@ -90,20 +111,21 @@ class Database:
 
 
 def _sqlstate(error: BaseException) -> str | None:
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
     return str(state) if state else None
 
 
 def is_temporary(error: BaseException) -> bool:
     """Whether the same statement may succeed later without any change."""
+    state = _sqlstate(error)
+    if state in _TRY_AGAIN or state in _NOT_NOW or (state or "").startswith("08"):
+        return True
     if isinstance(error, DBAPIError):
-        state = _sqlstate(error)
-        if state in _TRY_AGAIN or state in _NOT_NOW or (state or "").startswith("08"):
-            return True
-        if type(error.orig).__name__ == "InvalidCachedStatementError":  # another replica has changed the tables
+        if type(error.orig).__name__ == InvalidCachedStatementError.__name__:  # another replica has changed the tables
             return True
         return error.connection_invalidated or (isinstance(error, OperationalError | InterfaceError) and state is None)
-    return isinstance(error, OSError | TimeoutError | PoolTimeout)
+    gone = (InvalidCachedStatementError, DriverInterfaceError, InternalClientError)
+    return isinstance(error, (*gone, OSError, TimeoutError, PoolTimeout))
 
 
 def is_refusal(error: BaseException) -> bool:

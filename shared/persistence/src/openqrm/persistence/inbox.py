@@ -1,8 +1,8 @@
 """Inbox: remembers which messages were handled, in the same transaction as what they changed."""
 
 from sqlalchemy import Column, DateTime, MetaData, Table, Text, delete, func, text
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from openqrm.persistence.connection import Connection, Statement
 
 KEPT = "3 days"
 """Longer than any stream of ours delivers a message again."""
@@ -18,12 +18,15 @@ def inbox_table(metadata: MetaData) -> Table:
     )
 
 
-async def is_new(connection: AsyncConnection, table: Table, message_id: str) -> bool:
+NOTE = Statement(text("INSERT INTO inbox (message_id) VALUES (:message_id) ON CONFLICT DO NOTHING"))
+"""Notes a message as handled; changes nothing if it was handled before."""
+
+
+async def is_new(connection: Connection, message_id: str) -> bool:
     """Note a message as handled; False if it was handled before."""
-    statement = insert(table).values(message_id=message_id).on_conflict_do_nothing()
-    return (await connection.execute(statement)).rowcount == 1
+    return await connection.change(NOTE, message_id=message_id) == 1
 
 
-async def forget_old(connection: AsyncConnection, table: Table) -> None:
+async def forget_old(connection: Connection, table: Table) -> None:
     """Drop entries that no delivery can ask for any more."""
     await connection.execute(delete(table).where(table.c.handled_at < func.now() - text(f"interval '{KEPT}'")))

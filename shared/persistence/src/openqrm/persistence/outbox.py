@@ -6,11 +6,12 @@ and is recognised by its Nats-Msg-Id.
 """
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 import structlog
@@ -25,16 +26,14 @@ from sqlalchemy import (
     Table,
     Text,
     func,
-    insert,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import PermanentError, TemporaryError
-from openqrm.persistence.database import Database, first_line
+from openqrm.persistence.connection import Connection, Statement
+from openqrm.persistence.database import DATABASE_ERRORS, Database, first_line
 from openqrm.telemetry import metrics
 
 _Row = tuple[int, str, dict[str, str], bytes]
@@ -96,29 +95,50 @@ def events_table(metadata: MetaData) -> Table:
     )
 
 
-async def write_outbox(connection: AsyncConnection, table: Table, messages: Sequence[Outgoing]) -> None:
+def outbox_values(messages: Sequence[Outgoing]) -> dict[str, Any]:
+    """Messages as the parameters of `WRITE`."""
+    return {
+        "keys": [m.key for m in messages],
+        "subjects": [m.subject for m in messages],
+        "headers": [json.dumps(m.headers) for m in messages],
+        "bodies": [m.body for m in messages],
+        "histories": [m.history for m in messages],
+    }
+
+
+async def write_outbox(connection: Connection, messages: Sequence[Outgoing]) -> None:
     """Add messages in the current transaction."""
     if messages:
-        await connection.execute(
-            insert(table),
-            [
-                {"key": m.key, "subject": m.subject, "headers": m.headers, "body": m.body, "history": m.history}
-                for m in messages
-            ],
-        )
+        await connection.change(WRITE, **outbox_values(messages))
 
 
-_LIST = text("SELECT id, key, subject, headers, body, history FROM outbox ORDER BY id LIMIT :batch")
-_DONE = text("DELETE FROM outbox WHERE id = ANY(:ids)")
-_RECORD = text(
-    "INSERT INTO events (sequence, subject, key, headers, body) "
-    "SELECT s.sequence, o.subject, o.key, o.headers, o.body FROM outbox o "
-    "JOIN unnest(CAST(:ids AS bigint[]), CAST(:sequences AS bigint[])) AS s(id, sequence) ON s.id = o.id "
-    "WHERE o.history ON CONFLICT (sequence) DO NOTHING"
+WRITE = Statement(
+    text(
+        "INSERT INTO outbox (key, subject, headers, body, history) "
+        "SELECT m.key, m.subject, CAST(m.headers AS jsonb), m.body, m.history "
+        "FROM unnest(CAST(:keys AS text[]), CAST(:subjects AS text[]), CAST(:headers AS text[]), "
+        "CAST(:bodies AS bytea[]), CAST(:histories AS boolean[])) "
+        "WITH ORDINALITY AS m(key, subject, headers, body, history, place) ORDER BY m.place"
+    )
 )
+"""Adds messages, in their order."""
+
+_LIST = Statement(text("SELECT id, key, subject, headers, body FROM outbox ORDER BY id LIMIT :batch"))
+_DONE = Statement(
+    text(
+        "WITH done AS (DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[])) "
+        "RETURNING id, subject, key, headers, body, history) "
+        "INSERT INTO events (sequence, subject, key, headers, body) "
+        "SELECT s.sequence, done.subject, done.key, done.headers, done.body FROM done "
+        "JOIN unnest(CAST(:published AS bigint[]), CAST(:sequences AS bigint[])) AS s(id, sequence) ON s.id = done.id "
+        "WHERE done.history ON CONFLICT (sequence) DO NOTHING"
+    )
+)
+_TRY_LOCK = Statement(text("SELECT pg_try_advisory_lock(:key)"))
+_UNLOCK = Statement(text("SELECT pg_advisory_unlock(:key)"))
 
 
-async def forget_history(connection: AsyncConnection, days: int, most: int) -> None:
+async def forget_history(connection: Connection, days: int, most: int) -> None:
     """Drop events from the history that are older than so many days, or beyond the newest `most`."""
     await connection.execute(
         text("DELETE FROM events WHERE published_at < now() - make_interval(days => :days)"), {"days": days}
@@ -170,16 +190,15 @@ class OutboxRelay:
         if reason == self._trouble:
             return  # told already
         self._trouble = reason
-        if isinstance(error, SQLAlchemyError | OSError | TimeoutError | TemporaryError):
+        if isinstance(error, (*DATABASE_ERRORS, TemporaryError)):
             self._log.warning("the outbox waits", reason=reason)
         else:
             self._log.error("the outbox failed; it is begun anew", exc_info=error)
 
     async def _hold_lock_and_publish(self) -> None:
-        lock = {"key": crc32(f"outbox {self._database.schema}".encode())}
-        async with self._database.engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            while not (await connection.execute(text("SELECT pg_try_advisory_lock(:key)"), lock)).scalar_one():
+        key = crc32(f"outbox {self._database.schema}".encode())
+        async with self._database.connect() as connection:
+            while not await connection.value(_TRY_LOCK, key=key):
                 await self._clock.sleep(POLL_SECONDS)
             try:
                 while True:
@@ -188,18 +207,18 @@ class OutboxRelay:
                         with suppress(TimeoutError):
                             await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
             finally:
-                with suppress(SQLAlchemyError, OSError):
-                    await connection.execute(text("SELECT pg_advisory_unlock(:key)"), lock)
+                with suppress(*DATABASE_ERRORS):
+                    await connection.value(_UNLOCK, key=key)
 
-    async def _publish_batch(self, connection: AsyncConnection) -> bool:
+    async def _publish_batch(self, connection: Connection) -> bool:
         """Publish the oldest messages; False when there are none. Raises the first error after recording the rest."""
-        rows = (await connection.execute(_LIST, {"batch": BATCH})).all()
+        rows = await connection.all(_LIST, batch=BATCH)
         metrics.OUTBOX_PENDING.labels(self._service).set(len(rows))
         if not rows:
             return False
         by_key: dict[str, list[_Row]] = defaultdict(list)
         for row in rows:
-            by_key[row.key].append((row.id, row.subject, row.headers, row.body))
+            by_key[row["key"]].append((row["id"], row["subject"], row["headers"], row["body"]))
         published: dict[int, int] = {}
         hopeless: list[int] = []
 
@@ -219,11 +238,13 @@ class OutboxRelay:
                     hopeless.append(identity)
 
         results = await asyncio.gather(*map(publish_in_order, by_key.values()), return_exceptions=True)
-        if published:
-            ids, sequences = list(published), list(published.values())
-            await connection.execute(_RECORD, {"ids": ids, "sequences": sequences})
         if published or hopeless:
-            await connection.execute(_DONE, {"ids": [*published, *hopeless]})
+            await connection.change(
+                _DONE,
+                ids=[*published, *hopeless],
+                published=list(published),
+                sequences=list(published.values()),
+            )
         for result in results:
             if isinstance(result, BaseException):
                 raise result

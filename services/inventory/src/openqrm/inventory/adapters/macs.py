@@ -4,14 +4,14 @@ import random
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.contracts.errors import ConflictError, DuplicateError, ExhaustedError, NotFoundError, UnsupportedError
 from openqrm.contracts.mac import MacState
 from openqrm.inventory.adapters.tables import mac_addresses, technologies
 from openqrm.inventory.domain.mac_ranges import to_number, to_text
+from openqrm.persistence.connection import Connection, Statement
 
 GUESSES = 8
 """Random tries before the range is searched for a gap; in a half full range all eight miss once in 256 times."""
@@ -27,10 +27,57 @@ _GAP = text(
 """The series stands in a select list, where it is made as far as it is read, not as a whole like in FROM."""
 
 
+_RANGE = Statement(
+    select(technologies.c.mac_first, technologies.c.mac_last).where(technologies.c.name == bindparam("name"))
+)
+_TAKEN = {
+    "technology": bindparam("technology"),
+    "state": MacState.ALLOCATED.value,
+    "partition_id": bindparam("partition_id"),
+    "host_id": None,
+    "request_id": bindparam("request_id"),
+    "note": bindparam("note"),
+    "free_after": None,
+    "changed_at": bindparam("now"),
+}
+# Not ON CONFLICT DO UPDATE: that locks the row of whoever has the address, which two that guess wrong twice would make
+# a deadlock of.
+_TAKE_NEW = Statement(
+    insert(mac_addresses).values(mac=bindparam("number"), **_TAKEN).on_conflict_do_nothing(index_elements=["mac"])
+)
+_TAKE_RESTED = Statement(
+    update(mac_addresses)
+    .where(
+        mac_addresses.c.mac == bindparam("number"),
+        mac_addresses.c.state == MacState.QUARANTINED.value,
+        mac_addresses.c.free_after <= bindparam("now"),
+    )
+    .values(_TAKEN)
+)
+_RELEASE = Statement(
+    update(mac_addresses)
+    .where(
+        mac_addresses.c.mac == bindparam("number"),
+        or_(
+            mac_addresses.c.state == MacState.ALLOCATED.value,
+            mac_addresses.c.state == MacState.QUARANTINED.value,
+        ),
+    )
+    .values(
+        state=MacState.QUARANTINED.value,
+        partition_id=None,
+        request_id=None,
+        free_after=func.coalesce(mac_addresses.c.free_after, bindparam("rested_at")),
+        changed_at=bindparam("now"),
+    )
+    .returning(mac_addresses.c.free_after)
+)
+
+
 class Macs:
     """The addresses, within one transaction."""
 
-    def __init__(self, connection: AsyncConnection, now: datetime) -> None:
+    def __init__(self, connection: Connection, now: datetime) -> None:
         self._connection = connection
         self._now = now
 
@@ -90,42 +137,27 @@ class Macs:
         return mac
 
     async def _range(self, technology: str) -> tuple[int, int]:
-        statement = select(technologies.c.mac_first, technologies.c.mac_last).where(technologies.c.name == technology)
-        row = (await self._connection.execute(statement)).one_or_none()
+        row = await self._connection.one(_RANGE, name=technology)
         if row is None:
             raise NotFoundError(f"There is no technology {technology!r}; see the list of them.")
-        if row.mac_first is None:
+        if row["mac_first"] is None:
             raise UnsupportedError(f"Guests of {technology} have no MAC addresses of their own.")
-        return row.mac_first, row.mac_last
+        return row["mac_first"], row["mac_last"]
 
     async def _take(
         self, number: int, technology: str, partition_id: UUID | None, request_id: UUID | None, note: str
     ) -> bool:
         values = {
+            "number": number,
             "technology": technology,
-            "state": MacState.ALLOCATED.value,
             "partition_id": partition_id,
-            "host_id": None,
             "request_id": request_id,
             "note": note,
-            "free_after": None,
-            "changed_at": self._now,
+            "now": self._now,
         }
-        # Not ON CONFLICT DO UPDATE: that locks the row of whoever has the address, which two that guess wrong twice
-        # would make a deadlock of.
-        new = insert(mac_addresses).values(mac=number, **values).on_conflict_do_nothing(index_elements=["mac"])
-        if (await self._connection.execute(new)).rowcount == 1:
+        if await self._connection.change(_TAKE_NEW, **values) == 1:
             return True
-        rested = (
-            update(mac_addresses)
-            .where(
-                mac_addresses.c.mac == number,
-                mac_addresses.c.state == MacState.QUARANTINED.value,
-                mac_addresses.c.free_after <= self._now,
-            )
-            .values(**values)
-        )
-        return (await self._connection.execute(rested)).rowcount == 1
+        return await self._connection.change(_TAKE_RESTED, **values) == 1
 
     async def _take_wished(
         self, technology: str, wished: str, partition_id: UUID | None, request_id: UUID | None, note: str
@@ -148,26 +180,11 @@ class Macs:
 
     async def release(self, mac: str, quarantine_seconds: int) -> datetime | None:
         """Give an address back; returns when it may be given out again, None when nobody had it."""
-        free_after = self._now + timedelta(seconds=quarantine_seconds)
-        statement = (
-            update(mac_addresses)
-            .where(
-                mac_addresses.c.mac == to_number(mac),
-                or_(
-                    mac_addresses.c.state == MacState.ALLOCATED.value,
-                    mac_addresses.c.state == MacState.QUARANTINED.value,
-                ),
-            )
-            .values(
-                state=MacState.QUARANTINED.value,
-                partition_id=None,
-                request_id=None,
-                free_after=func.coalesce(mac_addresses.c.free_after, free_after),
-                changed_at=self._now,
-            )
-            .returning(mac_addresses.c.free_after)
+        rested_at = self._now + timedelta(seconds=quarantine_seconds)
+        number = to_number(mac)
+        released: datetime | None = await self._connection.value(
+            _RELEASE, number=number, rested_at=rested_at, now=self._now
         )
-        released: datetime | None = (await self._connection.execute(statement)).scalar_one_or_none()
         return released
 
     async def holder(self, mac: str) -> UUID | None:

@@ -1,25 +1,33 @@
 """Partitions in PostgreSQL."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row, Select, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Select, any_, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 
 from openqrm.contracts.errors import NotFoundError, TemporaryError
 from openqrm.contracts.ids import is_id
 from openqrm.contracts.partition import CrashPolicy, DiskDefinition, Drift, Firmware
 from openqrm.contracts.resource import ResourceKind
 from openqrm.contracts.states import DesiredState, PartitionState
-from openqrm.inventory.adapters.tables import GONE, networks, partitions, resources
+from openqrm.inventory.adapters.columns import insert_columns, json_as_text, update_columns
+from openqrm.inventory.adapters.tables import LIVE, networks, partitions, resources
+from openqrm.inventory.adapters.writes import Write, Writes
 from openqrm.inventory.domain.partition import Network, Nic, Partition, Sighting
+from openqrm.persistence.connection import Connection, Statement
 
+_CRASHES = TypeAdapter(list[str])
 _DISKS = TypeAdapter(list[DiskDefinition])
 _DRIFT = TypeAdapter(tuple[Drift, ...])
+_HOST_BRIDGES = TypeAdapter(dict[UUID, str])
 _NICS = TypeAdapter(list[Nic])
+_PINS = TypeAdapter(dict[int, tuple[int, ...]])
 _SIGHTINGS = TypeAdapter(dict[UUID, Sighting])
 
 _host = resources.alias("host")
@@ -28,55 +36,66 @@ _host = resources.alias("host")
 def select_partitions() -> Select[Any]:
     """Everything that a Partition is made of, by `row_to_partition`."""
     return (
-        select(resources, partitions, _host.c.name.label("host_name"))
+        select(
+            resources,
+            *(json_as_text(column) for column in partitions.c if column.name != "id"),
+            _host.c.name.label("host_name"),
+        )
         .join(partitions, partitions.c.id == resources.c.id)
         .outerjoin(_host, _host.c.id == partitions.c.host_id)
     )
 
 
-def row_to_partition(row: Row[Any]) -> Partition:
+def select_networks() -> Select[Any]:
+    """Everything that a Network is made of, by `row_to_network`."""
+    return select(
+        networks.c.id, networks.c.name, networks.c.bridge, json_as_text(networks.c.host_bridges), networks.c.vlan
+    )
+
+
+def row_to_partition(row: Mapping[str, Any]) -> Partition:
     """A Partition from a row of `select_partitions`."""
-    r = row._mapping  # noqa: SLF001 - SQLAlchemy's documented name
     return Partition(
-        id=r[resources.c.id],
-        revision=r[resources.c.revision],
-        saved_revision=r[resources.c.revision],
-        name=r[resources.c.name],
-        technology=r[resources.c.technology],
-        state=PartitionState(r[resources.c.state]),
-        desired_state=DesiredState(r[partitions.c.desired_state]),
-        epoch=r[partitions.c.epoch],
-        host_id=r[partitions.c.host_id],
-        host_name=r["host_name"],
-        target_host_id=r[partitions.c.target_host_id],
-        memory_mib=r[resources.c.memory_mib],
-        memory_max_mib=r[partitions.c.memory_max_mib],
-        vcpus=r[resources.c.cpus],
-        vcpus_max=r[partitions.c.vcpus_max],
-        cpu_pins={int(vcpu): tuple(cpus) for vcpu, cpus in r[partitions.c.cpu_pins].items()},
-        disks=_DISKS.validate_python(r[partitions.c.disks]) if r[partitions.c.disks] else [],
-        nics=_NICS.validate_python(r[partitions.c.nics]) if r[partitions.c.nics] else [],
-        firmware=Firmware(r[partitions.c.firmware]),
-        vnc=r[partitions.c.vnc],
-        tags=tuple(r[resources.c.tags]),
-        host_tags=tuple(r[partitions.c.host_tags]),
-        on_crash=CrashPolicy(r[partitions.c.on_crash]),
-        operation_id=r[resources.c.operation_id],
-        drift=_DRIFT.validate_python(r[partitions.c.drift]) if r[partitions.c.drift] else (),
-        created_at=r[resources.c.created_at],
-        updated_at=r[resources.c.updated_at],
-        crashes=list(r[partitions.c.crashes]),
-        seen_at=r[partitions.c.seen_at],
-        sightings=_SIGHTINGS.validate_python(r[partitions.c.sightings]) if r[partitions.c.sightings] else {},
+        id=row["id"],
+        revision=row["revision"],
+        saved_revision=row["revision"],
+        name=row["name"],
+        technology=row["technology"],
+        state=PartitionState(row["state"]),
+        desired_state=DesiredState(row["desired_state"]),
+        epoch=row["epoch"],
+        host_id=row["host_id"],
+        host_name=row["host_name"],
+        target_host_id=row["target_host_id"],
+        memory_mib=row["memory_mib"],
+        memory_max_mib=row["memory_max_mib"],
+        vcpus=row["cpus"],
+        vcpus_max=row["vcpus_max"],
+        cpu_pins=_PINS.validate_json(row["cpu_pins"]),
+        disks=_DISKS.validate_json(row["disks"]),
+        nics=_NICS.validate_json(row["nics"]),
+        firmware=Firmware(row["firmware"]),
+        vnc=row["vnc"],
+        tags=tuple(row["tags"]),
+        host_tags=tuple(row["host_tags"]),
+        on_crash=CrashPolicy(row["on_crash"]),
+        operation_id=row["operation_id"],
+        drift=_DRIFT.validate_json(row["drift"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        crashes=_CRASHES.validate_json(row["crashes"]),
+        seen_at=row["seen_at"],
+        sightings=_SIGHTINGS.validate_json(row["sightings"]),
     )
 
 
 def _resource_values(partition: Partition) -> dict[str, Any]:
     return {
+        "id": partition.id,
         "name": partition.name,
         "technology": partition.technology,
         "state": partition.state.value,
-        "tags": list(partition.tags),
+        "tags": partition.tags,
         "memory_mib": partition.memory_mib,
         "cpus": partition.vcpus,
         "operation_id": partition.operation_id,
@@ -87,56 +106,108 @@ def _resource_values(partition: Partition) -> dict[str, Any]:
 
 def _partition_values(partition: Partition) -> dict[str, Any]:
     return {
+        "id": partition.id,
         "desired_state": partition.desired_state.value,
         "epoch": partition.epoch,
         "host_id": partition.host_id,
         "target_host_id": partition.target_host_id,
         "memory_max_mib": partition.memory_max_mib,
         "vcpus_max": partition.vcpus_max,
-        "cpu_pins": {str(vcpu): list(cpus) for vcpu, cpus in partition.cpu_pins.items()},
-        "disks": _DISKS.dump_python(partition.disks, mode="json"),
-        "nics": _NICS.dump_python(partition.nics, mode="json"),
+        "cpu_pins": _PINS.dump_json(partition.cpu_pins).decode(),
+        "disks": _DISKS.dump_json(partition.disks).decode(),
+        "nics": _NICS.dump_json(partition.nics).decode(),
         "firmware": partition.firmware.value,
         "vnc": partition.vnc,
-        "host_tags": list(partition.host_tags),
+        "host_tags": partition.host_tags,
         "on_crash": partition.on_crash.value,
-        "crashes": partition.crashes,
+        "crashes": _CRASHES.dump_json(partition.crashes).decode(),
         "seen_at": partition.seen_at,
-        "sightings": _SIGHTINGS.dump_python(partition.sightings, mode="json"),
-        "drift": _DRIFT.dump_python(partition.drift, mode="json"),
+        "sightings": _SIGHTINGS.dump_json(partition.sightings).decode(),
+        "drift": _DRIFT.dump_json(partition.drift).decode(),
     }
+
+
+_LIVE_PARTITION = (resources.c.kind == ResourceKind.PARTITION.value, LIVE)
+_BY_ID = resources.c.id == bindparam("id")
+_BY_NAME = resources.c.name == bindparam("name")
+_IDS = bindparam("ids", type_=ARRAY(UUID_TYPE(as_uuid=True)))
+_lock = select(resources.c.id).with_for_update(key_share=True)
+
+_GET = Statement(select_partitions().where(_BY_ID))
+_GET_ALL = Statement(select_partitions().where(resources.c.id == any_(_IDS)))
+_LOCK = Statement(_lock.where(_BY_ID))
+_LOCK_LIVE = Statement(_lock.where(_BY_ID, *_LIVE_PARTITION))
+_LOCK_NAMED = Statement(_lock.where(_BY_NAME, *_LIVE_PARTITION))
+_ON_HOST = Statement(
+    select_partitions()
+    .where(partitions.c.host_id == bindparam("host_id"), resources.c.state != PartitionState.DELETED.value)
+    .order_by(resources.c.id)
+)
+_MOVING_TO = Statement(
+    select(partitions.c.id)
+    .join(resources, resources.c.id == partitions.c.id)
+    .where(partitions.c.target_host_id == bindparam("host_id"), resources.c.state != PartitionState.DELETED.value)
+    .order_by(partitions.c.id)
+)
+_NETWORKS = Statement(select_networks().where(networks.c.id == any_(_IDS)))
+_RESOURCE_COLUMNS = ("name", "technology", "state", "tags", "memory_mib", "cpus", "operation_id", "revision")
+_PARTITION_COLUMNS = tuple(column.name for column in partitions.c if column.name != "id")
+_ADD_RESOURCE = Statement(
+    insert_columns(resources, "id", "kind", "created_at", "updated_at", *_RESOURCE_COLUMNS),
+)
+_ADD_PARTITION = Statement(insert_columns(partitions, "id", *_PARTITION_COLUMNS))
+_SAVE_RESOURCE = Statement(
+    update_columns(resources, "updated_at", *_RESOURCE_COLUMNS).where(
+        _BY_ID, resources.c.revision == bindparam("saved_revision")
+    )
+)
+_SAVE_PARTITION = Statement(update_columns(partitions, *_PARTITION_COLUMNS).where(partitions.c.id == bindparam("id")))
+
+
+async def read_networks(connection: Connection, network_ids: Iterable[UUID]) -> dict[UUID, Network]:
+    """The networks with the given ids; those that are gone are left out."""
+    wanted = list(set(network_ids))
+    if not wanted:
+        return {}
+    return {row["id"]: row_to_network(row) for row in await connection.all(_NETWORKS, ids=wanted)}
+
+
+def row_to_network(row: Mapping[str, Any]) -> Network:
+    """A Network from a row of `select_networks`."""
+    return Network(
+        id=row["id"],
+        name=row["name"],
+        bridge=row["bridge"],
+        host_bridges=_HOST_BRIDGES.validate_json(row["host_bridges"]),
+        vlan=row["vlan"],
+    )
 
 
 class Partitions:
     """The partitions, within one transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection, writes: Writes) -> None:
         self._connection = connection
+        self._writes = writes
 
     async def get(self, partition_id: UUID) -> Partition | None:
         """Read one without a lock."""
-        row = (await self._connection.execute(select_partitions().where(resources.c.id == partition_id))).one_or_none()
+        await self._writes.flush_one(partition_id)
+        row = await self._connection.one(_GET, id=partition_id)
         return row_to_partition(row) if row else None
 
     async def lock(self, partition_id: UUID) -> Partition | None:
         """Read one and keep others from changing it until the transaction ends."""
         # Lock, then read: one statement for both would join the newest row with what others were when it began.
-        statement = select(resources.c.id).where(resources.c.id == partition_id).with_for_update(key_share=True)
-        await self._connection.execute(statement)
+        await self._connection.value(_LOCK, id=partition_id)
         return await self.get(partition_id)
 
     async def lock_ref(self, ref: str) -> Partition:
         """Read and lock by id or name; NotFoundError if there is none."""
-        statement = (
-            select(resources.c.id)
-            .where(
-                resources.c.kind == ResourceKind.PARTITION.value,
-                resources.c.id == UUID(ref) if is_id(ref) else resources.c.name == ref,
-                resources.c.state.not_in(GONE),
-            )
-            .with_for_update(key_share=True)
-        )
-        partition_id = (await self._connection.execute(statement)).scalar_one_or_none()
+        if is_id(ref):
+            partition_id = await self._connection.value(_LOCK_LIVE, id=UUID(ref))
+        else:
+            partition_id = await self._connection.value(_LOCK_NAMED, name=ref)
         partition = await self.get(partition_id) if partition_id else None
         if partition is None:
             raise NotFoundError(
@@ -145,78 +216,53 @@ class Partitions:
             )
         return partition
 
-    async def add(self, partition: Partition) -> None:
-        """Insert a new one. IntegrityError when its id or its name is taken."""
-        await self._connection.execute(
-            insert(resources).values(
-                id=partition.id,
-                kind=ResourceKind.PARTITION.value,
-                created_at=partition.created_at,
-                **_resource_values(partition),
-            )
-        )
-        await self._connection.execute(insert(partitions).values(id=partition.id, **_partition_values(partition)))
-        partition.saved_revision = partition.revision
+    def add(self, partition: Partition) -> None:
+        """Insert a new one with the transaction's other writes. DuplicateError then if its id or its name is taken."""
+        self._writes.put(partition.id, partition, partial(_add, partition))
 
-    async def save(self, partition: Partition, now: datetime, whole: bool = True) -> None:
-        """Write it back. `whole`: also what only partitions have, not just state, operation, size and tags.
+    def save(self, partition: Partition, now: datetime) -> None:
+        """Write it back with the transaction's other writes.
 
-        TemporaryError if it was changed meanwhile, which the row lock rules out.
+        TemporaryError then if it was changed meanwhile, which the row lock rules out.
         """
         partition.updated_at = now
-        statement = (
-            update(resources)
-            .where(resources.c.id == partition.id, resources.c.revision == partition.saved_revision)
-            .values(**_resource_values(partition))
-        )
-        if (await self._connection.execute(statement)).rowcount != 1:
-            raise TemporaryError(f"The partition {partition.name!r} was changed at the same time.", retry_after=0.1)
-        if whole:
-            await self._connection.execute(
-                update(partitions).where(partitions.c.id == partition.id).values(**_partition_values(partition))
-            )
-        partition.saved_revision = partition.revision
-
-    async def networks_of(self, network_ids: Iterable[UUID]) -> dict[UUID, Network]:
-        """The networks with the given ids; those that are gone are left out."""
-        wanted = set(network_ids)
-        if not wanted:
-            return {}
-        rows = await self._connection.execute(select(networks).where(networks.c.id.in_(wanted)))
-        return {row.id: row_to_network(row) for row in rows}
+        self._writes.put(partition.id, partition, partial(_save, partition))
 
     async def on_host(self, host_id: UUID) -> list[Partition]:
         """The live partitions placed on a host, by id, without a lock."""
-        statement = select_partitions().where(
-            partitions.c.host_id == host_id, resources.c.state != PartitionState.DELETED.value
-        )
-        rows = await self._connection.execute(statement.order_by(resources.c.id))
-        return [row_to_partition(row) for row in rows]
+        await self._writes.flush()
+        return [row_to_partition(row) for row in await self._connection.all(_ON_HOST, host_id=host_id)]
 
     async def ids_moving_to(self, host_id: UUID) -> list[UUID]:
         """The live partitions that are on their way to a host, by id."""
-        statement = (
-            select(partitions.c.id)
-            .join(resources, resources.c.id == partitions.c.id)
-            .where(partitions.c.target_host_id == host_id, resources.c.state != PartitionState.DELETED.value)
-            .order_by(partitions.c.id)
-        )
-        return list((await self._connection.execute(statement)).scalars())
+        await self._writes.flush()
+        return [row["id"] for row in await self._connection.all(_MOVING_TO, host_id=host_id)]
 
     async def with_ids(self, ids: Collection[UUID]) -> list[Partition]:
         """The partitions with the given ids, deleted ones included, without a lock."""
         if not ids:
             return []
-        rows = await self._connection.execute(select_partitions().where(resources.c.id.in_(ids)))
-        return [row_to_partition(row) for row in rows]
+        await self._writes.flush()
+        return [row_to_partition(row) for row in await self._connection.all(_GET_ALL, ids=list(ids))]
 
 
-def row_to_network(row: Row[Any]) -> Network:
-    """A Network from a row of the networks table."""
-    return Network(
-        id=row.id,
-        name=row.name,
-        bridge=row.bridge,
-        host_bridges={UUID(host): bridge for host, bridge in row.host_bridges.items()},
-        vlan=row.vlan,
-    )
+def _add(partition: Partition) -> list[Write]:
+    kind, created_at = ResourceKind.PARTITION.value, partition.created_at
+    partition.saved_revision = partition.revision
+    return [
+        Write(_ADD_RESOURCE, _resource_values(partition) | {"kind": kind, "created_at": created_at}),
+        Write(_ADD_PARTITION, _partition_values(partition)),
+    ]
+
+
+def _save(partition: Partition) -> list[Write]:
+    saved_revision, partition.saved_revision = partition.saved_revision, partition.revision
+    changed = _resource_values(partition) | {"saved_revision": saved_revision}
+    return [
+        Write(_SAVE_RESOURCE, changed, partial(_changed_meanwhile, partition)),
+        Write(_SAVE_PARTITION, _partition_values(partition)),
+    ]
+
+
+def _changed_meanwhile(partition: Partition) -> Exception:
+    return TemporaryError(f"The partition {partition.name!r} was changed at the same time.", retry_after=0.1)

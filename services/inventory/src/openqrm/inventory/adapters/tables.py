@@ -40,6 +40,9 @@ GONE = ("deleted", "removed")
 
 _GONE = "state NOT IN ('deleted', 'removed')"
 
+LIVE = text(f"resources.{_GONE}")
+"""Which resources still exist; word for word the condition of the indexes below, so that PostgreSQL uses them."""
+
 resources = Table(
     "resources",
     metadata,

@@ -21,8 +21,8 @@ from openqrm.contracts.partition import (
 )
 from openqrm.contracts.states import DesiredState, PartitionState
 from openqrm.inventory import engine
-from openqrm.inventory.adapters.partitions import row_to_network
-from openqrm.inventory.adapters.tables import networks, strangers
+from openqrm.inventory.adapters.partitions import row_to_network, select_networks
+from openqrm.inventory.adapters.tables import strangers
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.operation import Operation
 from openqrm.inventory.domain.partition import Nic, Partition, new_nic
@@ -43,7 +43,7 @@ async def adopt_partition(inventory: Inventory, command: AdoptPartition) -> None
         statement = select(strangers.c.observed).where(
             strangers.c.host_id == host.id, strangers.c.partition_id == command.partition_id
         )
-        row = (await tx.connection.execute(statement)).scalar_one_or_none()
+        row = (await tx.execute(statement)).scalar_one_or_none()
         if row is None:
             raise NotFoundError(
                 f"No stranger {command.partition_id} is seen on the host {host.name!r}. List the strangers."
@@ -57,7 +57,7 @@ async def adopt_partition(inventory: Inventory, command: AdoptPartition) -> None
         operation.context.state_before = partition.state.value
         partition.operation_id = operation.id
         if before is None:
-            await tx.partitions.add(partition)
+            tx.partitions.add(partition)
         else:
             partition.revision = partition.saved_revision = before.revision
             partition.epoch = max(before.epoch + 1, partition.epoch)
@@ -67,7 +67,7 @@ async def adopt_partition(inventory: Inventory, command: AdoptPartition) -> None
         turn = Turn(tx, operation, partition, await tx.networks_of(partition))
         engine.route(tx, operation, await adopted(turn), f"is being marked on {host.name}")
         await tx.tell_partition(PartitionAdopted, partition, operation.id)
-        await tx.partitions.save(partition, tx.now)
+        tx.partitions.save(partition, tx.now)
 
     await engine.submit(inventory, command, TargetKind.PARTITION, command.name or str(command.partition_id), use_case)
 
@@ -162,7 +162,7 @@ def _as_source(source: str) -> DiskSource:
 
 
 async def _as_nic(tx: Transaction, host: Host, mac: str, bridge: str | None, model: str | None) -> Nic:
-    rows = [row_to_network(row) for row in await tx.connection.execute(select(networks))]
+    rows = [row_to_network(row) for row in (await tx.execute(select_networks())).mappings()]
     network = next((n for n in rows if n.bridge_on(host.id) == bridge), None)
     if network is None:
         raise ConflictError(

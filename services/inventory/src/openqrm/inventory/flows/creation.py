@@ -37,10 +37,8 @@ async def create_partition(inventory: Inventory, command: CreatePartition) -> No
         partition.operation_id = operation.id
         operation.state, operation.phase = OperationState.RUNNING, Phase.PLACEMENT
         operation.step = "looks for a host"
-        # The row comes before the event, since a taken name must be refused before anything is told.
-        await tx.partitions.add(partition)
         await tx.tell_partition(PartitionChanged, partition, operation.id, "create")
-        await tx.partitions.save(partition, tx.now, whole=False)
+        tx.partitions.add(partition)
         inventory.place_after(tx, operation.id)
 
     await engine.submit(inventory, command, TargetKind.PARTITION, command.name, use_case)
@@ -144,7 +142,7 @@ async def placed(
     )
     engine.route(tx, operation, routed, f"is being made on {host.name}")
     await tx.tell_partition(PartitionChanged, partition, operation.id, "create")
-    await tx.partitions.save(partition, tx.now)
+    tx.partitions.save(partition, tx.now)
     tx.tell_operation(OperationProgressed, operation)
-    await tx.operations.save(operation, tx.now)
+    tx.operations.save(operation, tx.now)
     return True

@@ -72,7 +72,7 @@ async def advance(inventory: Inventory, evacuation_id: UUID) -> None:
             operation.progress = percent
             operation.step = f"{len(children) - len(ended)} of {len(children)} partitions are left to move"
             tx.tell_operation(OperationProgressed, operation)
-            await tx.operations.save(operation, tx.now)
+            tx.operations.save(operation, tx.now)
 
 
 async def _end(tx: Transaction, operation: Operation, host: Host, ended: list[Operation]) -> None:

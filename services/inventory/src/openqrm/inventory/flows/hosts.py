@@ -275,7 +275,7 @@ async def _forget(
     else:
         partition.state = PartitionState.UNKNOWN
         await tx.tell_partition(PartitionChanged, partition, operation.id, f"was on its way to {host.name}")
-    await tx.partitions.save(partition, tx.now)
+    tx.partitions.save(partition, tx.now)
     tx.after_commit.append(partial(partitions.begin_next, inventory, partition.id))
 
 
@@ -340,7 +340,7 @@ async def _not_ready(
         _route(tx, operation, host, ExecutePrepareHost, "is being prepared")
         tx.tell_host(HostChanged, host, operation.id, "prepare")
         tx.tell_operation(OperationProgressed, operation)
-        await tx.operations.save(operation, tx.now)
+        tx.operations.save(operation, tx.now)
     else:
         host.operation_id = None
         host.settle(HostState.ENROLLED, reason)
@@ -365,4 +365,4 @@ async def doubt_partitions(tx: Transaction, host: Host) -> None:
         if partition and partition.operation_id is None and partition.host_id == host.id:
             partition.state = PartitionState.UNKNOWN
             await tx.tell_partition(PartitionChanged, partition, reason=f"{host.name} does not answer")
-            await tx.partitions.save(partition, tx.now)
+            tx.partitions.save(partition, tx.now)

@@ -3,12 +3,10 @@
 from openqrm.contracts.execution import ExecutionFailed, ExecutionSucceeded
 from openqrm.contracts.operation import TargetKind
 from openqrm.contracts.partition import MigratePartition
-from openqrm.inventory.adapters.tables import inbox
 from openqrm.inventory.domain.partition import Partition, Sighting
 from openqrm.inventory.flows import hosts, partitions, reconciling
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
-from openqrm.persistence.inbox import is_new
 
 
 async def take_in(
@@ -16,8 +14,8 @@ async def take_in(
 ) -> None:
     """End the operation, unless the report came before (by its `message_id`) or is not the one that is awaited."""
     async with inventory.transaction() as tx:
-        if message_id is not None and not await is_new(tx.connection, inbox, message_id):
-            return
+        if message_id is not None:
+            tx.note_handled(message_id)
         kind, target_id = await tx.operations.target_of(report.operation_id) or (None, None)
         if target_id is None:
             return

@@ -173,7 +173,7 @@ async def _begin(
         await tx.tell_partition(DONE_EVENTS[operation.verb], partition, operation.id)
         engine.succeed_at_once(tx, operation)
         await engine.give_back(inventory, tx, operation)
-    await tx.partitions.save(partition, tx.now)
+    tx.partitions.save(partition, tx.now)
 
 
 async def begin_next(inventory: Inventory, partition_id: UUID) -> None:
@@ -196,7 +196,7 @@ async def begin_next(inventory: Inventory, partition_id: UUID) -> None:
                         evacuation.look_after(inventory, tx, operation)
                     else:
                         tx.tell_operation(OperationProgressed, operation)
-                        await tx.operations.save(operation, tx.now)
+                        tx.operations.save(operation, tx.now)
         except TemporaryError:
             raise
         except Exception as error:
@@ -250,7 +250,7 @@ async def call_off(
             partition.state = PartitionState(operation.context.state_before or PartitionState.UNKNOWN)
             await tx.tell_partition(PartitionChanged, partition, operation.id, "it was not moved")
             await after_operation(inventory, tx, partition, None, operation.created_at)
-        await tx.partitions.save(partition, tx.now)
+        tx.partitions.save(partition, tx.now)
         tx.after_commit.append(partial(begin_next, inventory, partition.id))
     evacuation.look_after(inventory, tx, operation)
 
@@ -273,7 +273,7 @@ async def succeeded(
         )
         engine.route(tx, operation, routed, "is being removed")
         tx.tell_operation(OperationProgressed, operation)
-        await tx.operations.save(operation, tx.now)
+        tx.operations.save(operation, tx.now)
         return
     _apply(partition, operation.context.changes)
     before = PartitionState(operation.context.state_before or PartitionState.STOPPED)
@@ -306,7 +306,7 @@ async def succeeded(
     else:
         await tx.tell_partition(DONE_EVENTS[operation.verb], partition, operation.id)
     await after_operation(inventory, tx, partition, outcome.observed, ended_at)
-    await tx.partitions.save(partition, tx.now)
+    tx.partitions.save(partition, tx.now)
     evacuation.look_after(inventory, tx, operation)
     tx.after_commit.append(partial(begin_next, inventory, partition.id))
 
@@ -346,7 +346,7 @@ async def failed(
         await engine.give_back(inventory, tx, operation)
     await tx.tell_partition(event, partition, operation.id, outcome.error.message)
     await after_operation(inventory, tx, partition, outcome.observed, ended_at)
-    await tx.partitions.save(partition, tx.now)
+    tx.partitions.save(partition, tx.now)
     evacuation.look_after(inventory, tx, operation)
     tx.after_commit.append(partial(begin_next, inventory, partition.id))
 

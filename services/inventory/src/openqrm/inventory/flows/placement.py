@@ -121,7 +121,7 @@ async def _migration_placed(
     )
     engine.route(tx, operation, routed, f"moves from {partition.host_name} to {target.name}")
     await tx.tell_partition(PartitionChanged, partition, operation.id, "migrate")
-    await tx.partitions.save(partition, tx.now)
+    tx.partitions.save(partition, tx.now)
     tx.tell_operation(OperationProgressed, operation)
-    await tx.operations.save(operation, tx.now)
+    tx.operations.save(operation, tx.now)
     return True

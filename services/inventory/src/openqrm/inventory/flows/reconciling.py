@@ -79,7 +79,7 @@ async def take_in(inventory: Inventory, tx: Transaction, host_id: UUID, partitio
         partition.sightings[host_id] = seen
     if partition.operation_id is None:
         await find_side(inventory, tx, partition)
-    await tx.partitions.save(partition, tx.now)
+    tx.partitions.save(partition, tx.now)
 
 
 async def judge(inventory: Inventory, tx: Transaction, partition: Partition, seen: Sighting) -> None:
@@ -102,7 +102,7 @@ async def judge(inventory: Inventory, tx: Transaction, partition: Partition, see
         tx.send(StartPartition(requested_by="crash policy", partition=str(partition.id)), partition.id)
     if event is not None or drifted:
         partition.seen_at = seen.at
-        await tx.partitions.save(partition, tx.now)
+        tx.partitions.save(partition, tx.now)
 
 
 async def note_drift(tx: Transaction, partition: Partition, observed: ObservedPartition) -> bool:

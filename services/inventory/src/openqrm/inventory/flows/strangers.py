@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from openqrm.contracts.partition import ObservedPartition, PartitionDiscovered
@@ -12,8 +12,20 @@ from openqrm.inventory.adapters.tables import GONE, resources, strangers
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
+from openqrm.persistence.connection import Statement
 
-_IN_MEMORY = (ObservedState.RUNNING.value, ObservedState.PAUSED.value, ObservedState.INCOMING.value)
+_IN_MEMORY = (ObservedState.RUNNING, ObservedState.PAUSED, ObservedState.INCOMING)
+_observed_state = strangers.c.observed["state"].astext
+_SEEN_IN_MEMORY = Statement(
+    select(resources.c.name)
+    .join(strangers, strangers.c.host_id == resources.c.id)
+    .where(
+        strangers.c.partition_id == bindparam("partition_id"),
+        or_(*(_observed_state == state.value for state in _IN_MEMORY)),
+    )
+    .order_by(resources.c.name)
+    .limit(1)
+)
 
 
 async def note(tx: Transaction, host: Host, strange: Iterable[ObservedPartition]) -> None:
@@ -24,12 +36,12 @@ async def note(tx: Transaction, host: Host, strange: Iterable[ObservedPartition]
     statement = select(strangers.c.partition_id, strangers.c.observed).where(
         strangers.c.host_id == host.id, strangers.c.partition_id.in_(seen)
     )
-    known = {row.partition_id: row.observed for row in await tx.connection.execute(statement)}
+    known = {row.partition_id: row.observed for row in await tx.execute(statement)}
     for partition_id, observed in sorted(seen.items()):
         values = {"observed": observed.model_dump(mode="json")}
         if known.get(partition_id) == values["observed"]:
             continue
-        await tx.connection.execute(
+        await tx.execute(
             insert(strangers)
             .values(host_id=host.id, partition_id=partition_id, first_seen_at=tx.now, **values)
             .on_conflict_do_update(index_elements=[strangers.c.host_id, strangers.c.partition_id], set_=values)
@@ -40,21 +52,21 @@ async def note(tx: Transaction, host: Host, strange: Iterable[ObservedPartition]
 
 async def forget(tx: Transaction, host_id: UUID, *partition_ids: UUID) -> None:
     """They are gone from the host, or ours now."""
-    await tx.connection.execute(
+    await tx.execute(
         delete(strangers).where(strangers.c.host_id == host_id, strangers.c.partition_id.in_(partition_ids))
     )
 
 
 async def keep_only(tx: Transaction, host_id: UUID, partition_ids: set[UUID]) -> None:
     """All others are gone from the host, or ours now."""
-    await tx.connection.execute(
+    await tx.execute(
         delete(strangers).where(strangers.c.host_id == host_id, strangers.c.partition_id.not_in(partition_ids))
     )
 
 
 async def respect_addresses(inventory: Inventory, tx: Transaction, host: Host) -> None:
     """Keep the addresses of a host's strangers from being given out."""
-    rows = await tx.connection.execute(select(strangers.c.observed).where(strangers.c.host_id == host.id))
+    rows = await tx.execute(select(strangers.c.observed).where(strangers.c.host_id == host.id))
     macs = {nic["mac"] for observed in rows.scalars() for nic in observed.get("nics", ())}
     await tx.macs.keep_foreign(host.id, macs, inventory.settings.mac_quarantine_seconds)
     await respect(inventory, tx, host, macs)
@@ -70,14 +82,7 @@ async def respect(inventory: Inventory, tx: Transaction, host: Host, macs: set[s
 
 async def in_memory_elsewhere(tx: Transaction, partition_id: UUID) -> str | None:
     """The name of a host on which a partition of ours was last seen in memory although it is not placed there."""
-    statement = (
-        select(resources.c.name)
-        .join(strangers, strangers.c.host_id == resources.c.id)
-        .where(strangers.c.partition_id == partition_id, strangers.c.observed["state"].astext.in_(_IN_MEMORY))
-        .order_by(resources.c.name)
-        .limit(1)
-    )
-    found: str | None = (await tx.connection.execute(statement)).scalar_one_or_none()
+    found: str | None = await tx.connection.value(_SEEN_IN_MEMORY, partition_id=partition_id)
     return found
 
 
@@ -89,4 +94,4 @@ async def placed_elsewhere(tx: Transaction, host_id: UUID) -> list[str]:
         .where(strangers.c.host_id == host_id, resources.c.state.not_in(GONE))
         .order_by(resources.c.name)
     )
-    return list((await tx.connection.execute(statement)).scalars())
+    return list((await tx.execute(statement)).scalars())

@@ -25,7 +25,7 @@ async def message_dead_lettered(inventory: Inventory, event: MessageDeadLettered
     """Keep a message that was given up. A routed command's operation ends: nobody else will report on it."""
     letter = event.letter
     async with inventory.transaction() as tx:
-        await tx.connection.execute(
+        await tx.execute(
             insert(dead_letters)
             .values(id=letter.id, letter=letter.model_dump(mode="json"), created_at=letter.occurred_at)
             .on_conflict_do_nothing()
@@ -72,7 +72,7 @@ async def discard_message(inventory: Inventory, command: DiscardMessage) -> None
 
 async def _take(tx: Transaction, operation: Operation, letter_id: UUID) -> DeadLetter:
     statement = delete(dead_letters).where(dead_letters.c.id == letter_id).returning(dead_letters.c.letter)
-    row = (await tx.connection.execute(statement)).scalar_one_or_none()
+    row = (await tx.execute(statement)).scalar_one_or_none()
     if row is None:
         raise NotFoundError(f"There is no dead letter {letter_id}. It may have been replayed or discarded already.")
     operation.target_id = letter_id

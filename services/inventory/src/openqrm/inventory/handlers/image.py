@@ -36,7 +36,7 @@ async def register_image(inventory: Inventory, command: RegisterImage) -> None:
             created_at=tx.now,
         )
         operation.target_id = view.id
-        await tx.connection.execute(insert(images).values(**view.model_dump() | {"format": view.format.value}))
+        await tx.execute(insert(images).values(**view.model_dump() | {"format": view.format.value}))
         tx.send(ImageRegistered(image=view, operation_id=operation.id), view.id)
         engine.succeed_at_once(tx, operation)
 
@@ -66,11 +66,11 @@ async def delete_image(inventory: Inventory, command: DeleteImage) -> None:
 
     async def use_case(tx: Transaction, operation: Operation) -> None:
         which = images.c.id == UUID(command.image) if is_id(command.image) else images.c.name == command.image
-        row = (await tx.connection.execute(select(images).where(which).with_for_update())).one_or_none()
+        row = (await tx.execute(select(images).where(which).with_for_update())).one_or_none()
         if row is None:
             raise NotFoundError(f"There is no image {command.image!r}. List the images to see which there are.")
         operation.target_id, operation.target_name = row.id, row.name
-        await tx.connection.execute(delete(images).where(images.c.id == row.id))
+        await tx.execute(delete(images).where(images.c.id == row.id))
         tx.send(ImageDeleted(image=row_to_view(row), operation_id=operation.id), row.id)
         engine.succeed_at_once(tx, operation)
 

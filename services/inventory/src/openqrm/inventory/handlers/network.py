@@ -42,7 +42,7 @@ async def create_network(inventory: Inventory, command: CreateNetwork) -> None:
         )
         operation.target_id = view.id
         values = view.model_dump() | {"host_bridges": _as_json(view.host_bridges)}
-        await tx.connection.execute(insert(networks).values(**values))
+        await tx.execute(insert(networks).values(**values))
         tx.send(NetworkCreated(network=view, operation_id=operation.id), view.id)
         engine.succeed_at_once(tx, operation)
 
@@ -56,7 +56,7 @@ async def change_network(inventory: Inventory, command: ChangeNetwork) -> None:
         view = await _lock(tx, operation, command.network, command.expected_revision)
         wishes = command.model_dump(include={"name", "description", "bridge", "host_bridges"}, exclude_none=True)
         changed = view.model_copy(update={**wishes, "revision": view.revision + 1})
-        await tx.connection.execute(
+        await tx.execute(
             update(networks)
             .where(networks.c.id == view.id)
             .values(
@@ -78,7 +78,7 @@ async def delete_network(inventory: Inventory, command: DeleteNetwork) -> None:
 
     async def use_case(tx: Transaction, operation: Operation) -> None:
         view = await _lock(tx, operation, command.network, command.expected_revision)
-        users = await tx.connection.execute(
+        users = await tx.execute(
             select(func.count(), func.min(resources.c.name))
             .select_from(partitions.join(resources, resources.c.id == partitions.c.id))
             .where(
@@ -97,7 +97,7 @@ async def delete_network(inventory: Inventory, command: DeleteNetwork) -> None:
                 "Map their NICs to another network first.",
                 details={"partitions": count},
             )
-        await tx.connection.execute(delete(networks).where(networks.c.id == view.id))
+        await tx.execute(delete(networks).where(networks.c.id == view.id))
         tx.send(NetworkDeleted(network=view, operation_id=operation.id), view.id)
         engine.succeed_at_once(tx, operation)
 
@@ -106,7 +106,7 @@ async def delete_network(inventory: Inventory, command: DeleteNetwork) -> None:
 
 async def _lock(tx: Transaction, operation: Operation, ref: str, expected_revision: int | None) -> NetworkView:
     network = await find_network(tx, ref)
-    row = (await tx.connection.execute(select(networks).where(networks.c.id == network.id).with_for_update())).one()
+    row = (await tx.execute(select(networks).where(networks.c.id == network.id).with_for_update())).one()
     operation.target_id, operation.target_name = row.id, row.name
     if expected_revision is not None and expected_revision != row.revision:
         raise PermanentError(

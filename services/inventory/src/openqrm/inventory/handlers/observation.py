@@ -20,7 +20,7 @@ from openqrm.contracts.host import (
 from openqrm.contracts.partition import ObservedPartition, PartitionObserved
 from openqrm.contracts.states import HostState, PartitionState
 from openqrm.contracts.technology import ExecutorAnnounced, MacRange
-from openqrm.inventory.adapters.tables import inbox, technologies
+from openqrm.inventory.adapters.tables import technologies
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.mac_ranges import to_number
 from openqrm.inventory.domain.moments import known_since, seen_at
@@ -28,7 +28,6 @@ from openqrm.inventory.domain.partition import Partition, Sighting
 from openqrm.inventory.flows import hosts, reconciling, strangers
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
-from openqrm.persistence.inbox import is_new
 
 _USABLE = (HostState.READY, HostState.DRAINING, HostState.MAINTENANCE)
 _AWAY = (HostState.UNREACHABLE, HostState.FAILED, HostState.RETURNING)
@@ -47,7 +46,7 @@ async def executor_announced(inventory: Inventory, event: ExecutorAnnounced, _de
         "mac_last": to_number(mac_range.last) if mac_range else None,
     }
     async with inventory.transaction() as tx:
-        await tx.connection.execute(
+        await tx.execute(
             insert(technologies)
             .values(name=manifest.technology, **values)
             .on_conflict_do_update(index_elements=[technologies.c.name], set_=values)
@@ -99,8 +98,7 @@ async def host_disconnected(inventory: Inventory, event: HostDisconnected, deliv
 async def host_observed(inventory: Inventory, event: HostObserved, delivery: Delivery) -> None:
     """Everything on one host: compare it with everything that should be there."""
     async with inventory.transaction() as tx:
-        if not await is_new(tx.connection, inbox, delivery.message_id):
-            return
+        tx.note_handled(delivery.message_id)
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state is HostState.REMOVED:
             return
@@ -184,8 +182,7 @@ async def _return(inventory: Inventory, tx: Transaction, host: Host) -> None:
 async def partition_observed(inventory: Inventory, event: PartitionObserved, delivery: Delivery) -> None:
     """One partition changed by itself."""
     async with inventory.transaction() as tx:
-        if not await is_new(tx.connection, inbox, delivery.message_id):
-            return
+        tx.note_handled(delivery.message_id)
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state is HostState.REMOVED:
             return

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from openqrm.contracts.errors import FieldProblem, InvalidError, NotFoundError, UnsupportedError
 from openqrm.contracts.ids import is_id, new_id
@@ -18,16 +18,26 @@ from openqrm.contracts.partition import (
     NetworkDisk,
 )
 from openqrm.contracts.technology import Capability, Manifest
-from openqrm.inventory.adapters.partitions import row_to_network
+from openqrm.inventory.adapters.columns import json_as_text
+from openqrm.inventory.adapters.partitions import row_to_network, select_networks
 from openqrm.inventory.adapters.tables import images, networks, technologies
 from openqrm.inventory.domain.partition import Network
 from openqrm.inventory.transaction import Transaction
+from openqrm.persistence.connection import Statement
+
+_network = select_networks().with_for_update(read=True)
+
+_NETWORK = Statement(_network.where(networks.c.id == bindparam("id")))
+_NETWORK_NAMED = Statement(_network.where(networks.c.name == bindparam("name")))
+_IMAGE = Statement(select(images).where(images.c.id == bindparam("id")))
+_IMAGE_NAMED = Statement(select(images).where(images.c.name == bindparam("name")))
+_MANIFEST = Statement(select(json_as_text(technologies.c.manifest)).where(technologies.c.name == bindparam("name")))
 
 
 async def find_network(tx: Transaction, ref: str) -> Network:
     """A network by id or name; NotFoundError if there is none."""
-    which = networks.c.id == UUID(ref) if is_id(ref) else networks.c.name == ref
-    row = (await tx.connection.execute(select(networks).where(which).with_for_update(read=True))).one_or_none()
+    connection = tx.connection
+    row = await (connection.one(_NETWORK, id=UUID(ref)) if is_id(ref) else connection.one(_NETWORK_NAMED, name=ref))
     if row is None:
         raise NotFoundError(
             f"There is no network {ref!r}. List the networks to see which there are.", details={"network": ref}
@@ -37,33 +47,31 @@ async def find_network(tx: Transaction, ref: str) -> Network:
 
 async def find_image(tx: Transaction, ref: str) -> ImageContent:
     """An image's content by id or name; NotFoundError if there is none."""
-    which = images.c.id == UUID(ref) if is_id(ref) else images.c.name == ref
-    row = (await tx.connection.execute(select(images).where(which))).one_or_none()
+    connection = tx.connection
+    row = await (connection.one(_IMAGE, id=UUID(ref)) if is_id(ref) else connection.one(_IMAGE_NAMED, name=ref))
     if row is None:
         raise NotFoundError(
             f"There is no image {ref!r}. List the images to see which there are.", details={"image": ref}
         )
     return ImageContent(
-        image_id=row.id,
-        format=ImageFormat(row.format),
-        size_bytes=row.size_bytes,
-        virtual_size_mib=row.virtual_size_mib,
-        sha256=row.sha256,
-        location=row.location,
+        image_id=row["id"],
+        format=ImageFormat(row["format"]),
+        size_bytes=row["size_bytes"],
+        virtual_size_mib=row["virtual_size_mib"],
+        sha256=row["sha256"],
+        location=row["location"],
     )
 
 
 async def manifest_of(tx: Transaction, technology: str) -> Manifest | None:
     """What a technology's executor announced; None before it did. NotFoundError when nobody knows the technology."""
-    row = (
-        await tx.connection.execute(select(technologies.c.manifest).where(technologies.c.name == technology))
-    ).one_or_none()
+    row = await tx.connection.one(_MANIFEST, name=technology)
     if row is None:
         raise NotFoundError(
             f"There is no technology {technology!r}. List the technologies to see which there are.",
             details={"technology": technology},
         )
-    return Manifest.model_validate(row.manifest) if row.manifest else None
+    return Manifest.model_validate_json(row["manifest"]) if row["manifest"] else None
 
 
 async def require_capability(tx: Transaction, technology: str, capability: Capability) -> Manifest | None:

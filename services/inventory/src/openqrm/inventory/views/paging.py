@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import Column, Row, Select, and_, or_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Column, Row, RowMapping, Select, and_, or_
 
 from openqrm.contracts.errors import FieldProblem, InvalidError
 from openqrm.contracts.paging import Paging
+from openqrm.persistence.connection import Connection
 
 Item = TypeVar("Item", bound=BaseModel)
 
@@ -35,6 +35,11 @@ class PageRows:
     sort: Column[Any]
     identity: Column[Any]
     is_last: bool
+
+    @property
+    def mappings(self) -> list[RowMapping]:
+        """The rows by the names of their columns."""
+        return [row._mapping for row in self.rows]  # noqa: SLF001 - SQLAlchemy's documented name
 
     def cursor_after(self, count: int) -> str:
         """Where a page begins that follows the first so many rows."""
@@ -57,7 +62,7 @@ def page_of(read: PageRows, items: Iterable[Item]) -> tuple[tuple[Item, ...], st
 
 
 async def read_page(
-    connection: AsyncConnection,
+    connection: Connection,
     statement: Select[Any],
     sort: Column[Any],
     identity: Column[Any],

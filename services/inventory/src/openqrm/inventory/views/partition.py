@@ -20,8 +20,8 @@ from openqrm.contracts.partition import (
 )
 from openqrm.contracts.resource import ResourceKind
 from openqrm.contracts.states import PartitionState
-from openqrm.inventory.adapters.hosts import Hosts
-from openqrm.inventory.adapters.partitions import Partitions, row_to_partition, select_partitions
+from openqrm.inventory.adapters.hosts import read_host_ref
+from openqrm.inventory.adapters.partitions import read_networks, row_to_partition, select_partitions
 from openqrm.inventory.adapters.tables import partitions, resources, strangers
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.views.paging import escape_like, page_of, read_page
@@ -46,14 +46,14 @@ async def get_partition(inventory: Inventory, query: GetPartition) -> PartitionV
             statement = statement.where(
                 resources.c.name == ref, resources.c.state.not_in([PartitionState.DELETED.value, "removed"])
             )
-        row = (await connection.execute(statement)).one_or_none()
+        row = (await connection.execute(statement)).mappings().one_or_none()
         if row is None:
             raise NotFoundError(
                 f"There is no partition {ref!r}. List the partitions to see which there are.",
                 details={"partition": ref},
             )
         partition = row_to_partition(row)
-        networks = await Partitions(connection).networks_of(nic.network_id for nic in partition.nics)
+        networks = await read_networks(connection, (nic.network_id for nic in partition.nics))
     return partition.view(networks)
 
 
@@ -72,11 +72,11 @@ async def list_partitions(inventory: Inventory, query: ListPartitions) -> Page[P
         statement = statement.where(resources.c.name.ilike(f"%{escape_like(query.name_contains)}%"))
     async with inventory.database.transaction() as connection:
         if query.host is not None:
-            host = await Hosts(connection).get_ref(query.host)
+            host = await read_host_ref(connection, query.host)
             statement = statement.where(partitions.c.host_id == host.id)
         read = await read_page(connection, statement, _SORT[query.sort], resources.c.id, query.paging)
-        found = [row_to_partition(row) for row in read.rows]
-        networks = await Partitions(connection).networks_of(nic.network_id for p in found for nic in p.nics)
+        found = [row_to_partition(row) for row in read.mappings]
+        networks = await read_networks(connection, (nic.network_id for p in found for nic in p.nics))
     items, cursor = page_of(read, (partition.view(networks) for partition in found))
     return Page[PartitionView](items=items, next_cursor=cursor)
 
@@ -88,7 +88,7 @@ async def list_strangers(inventory: Inventory, query: ListStrangers) -> Page[Str
     )
     async with inventory.database.transaction() as connection:
         if query.host is not None:
-            host = await Hosts(connection).get_ref(query.host)
+            host = await read_host_ref(connection, query.host)
             statement = statement.where(strangers.c.host_id == host.id)
         read = await read_page(connection, statement, strangers.c.partition_id, strangers.c.host_id, query.paging)
     items, cursor = page_of(read, map(_stranger, read.rows))
