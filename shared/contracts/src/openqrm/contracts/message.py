@@ -6,6 +6,7 @@ Streams, consumers, access rights, the AsyncAPI document and the JSON samples ar
 import re
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
@@ -173,14 +174,15 @@ def subject_pattern(model: type[Message], technology: str = "*") -> str:
 
 def message_for(subject: str) -> type[Message] | None:
     """The model of a concrete subject, such as partition.start.qemu.0198…; None if there is none."""
-    exact = all_messages().get(subject)
-    if exact:
-        return exact
+    return _by_shape().get(_shape(subject))
+
+
+def _shape(subject: str) -> tuple[str, int]:
+    """The noun and the verb, and how many tokens follow."""
     tokens = subject.split(".")
-    if len(tokens) < 3:
-        return None
-    head = ".".join(tokens[:2])
-    for suffix in (".{technology}.{host}", ".{session}", ".{trace}"):
-        if suffix.count(".") == len(tokens) - 2 and (found := _REGISTRY.get(head + suffix)):
-            return found
-    return None
+    return ".".join(tokens[:2]), len(tokens) - 2
+
+
+@cache
+def _by_shape() -> dict[tuple[str, int], type[Message]]:
+    return {_shape(subject): model for subject, model in all_messages().items()}

@@ -123,6 +123,12 @@ _LOCK_NEXT = Statement(
 _LAST_QUEUED = Statement(select(func.max(operations.c.created_at)).where(_OF_TARGET, _QUEUED))
 _COUNT_QUEUED = Statement(select(func.count()).where(_OF_TARGET, _QUEUED))
 _TARGET_OF = Statement(select(operations.c.target_kind, operations.c.target_id).where(_BY_ID))
+_LOCK_TARGET = Statement(
+    select(operations.c.target_kind, resources.c.id)
+    .join(resources, resources.c.id == operations.c.target_id)
+    .where(_BY_ID)
+    .with_for_update(key_share=True, of=resources)
+)
 _WAITING = Statement(
     select(operations.c.id).where(operations.c.state == OperationState.WAITING.value).order_by(*_oldest_first)
 )
@@ -250,6 +256,11 @@ class Operations:
         """What an operation changes, without a lock; it stays the same for the operation's whole life."""
         row = await self._connection.one(_TARGET_OF, id=operation_id)
         return (TargetKind(row["target_kind"]), row["target_id"]) if row else None
+
+    async def lock_target(self, operation_id: UUID) -> tuple[TargetKind, UUID] | None:
+        """Lock the resource that an operation changes, before the operation itself; None if it changes none."""
+        row = await self._connection.one(_LOCK_TARGET, id=operation_id)
+        return (TargetKind(row["target_kind"]), row["id"]) if row else None
 
     async def idle_targets(self) -> list[UUID]:
         """Targets on which something is queued and nothing is at work, as after a crash in between."""

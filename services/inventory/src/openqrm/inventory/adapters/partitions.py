@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, any_, bindparam, select
+from sqlalchemy import Select, any_, bindparam, exists, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 
@@ -15,9 +15,9 @@ from openqrm.contracts.errors import NotFoundError, TemporaryError
 from openqrm.contracts.ids import is_id
 from openqrm.contracts.partition import CrashPolicy, DiskDefinition, Drift, Firmware
 from openqrm.contracts.resource import ResourceKind
-from openqrm.contracts.states import DesiredState, PartitionState
+from openqrm.contracts.states import DesiredState, OperationState, PartitionState
 from openqrm.inventory.adapters.columns import insert_columns, json_as_text, update_columns
-from openqrm.inventory.adapters.tables import LIVE, networks, partitions, resources
+from openqrm.inventory.adapters.tables import LIVE, networks, operations, partitions, resources
 from openqrm.inventory.adapters.writes import Write, Writes
 from openqrm.inventory.domain.partition import Network, Nic, Partition, Sighting
 from openqrm.persistence.connection import Connection, Statement
@@ -133,7 +133,8 @@ _BY_NAME = resources.c.name == bindparam("name")
 _IDS = bindparam("ids", type_=ARRAY(UUID_TYPE(as_uuid=True)))
 _lock = select(resources.c.id).with_for_update(key_share=True)
 
-_GET = Statement(select_partitions().where(_BY_ID))
+_has_queue = exists().where(operations.c.target_id == resources.c.id, operations.c.state == OperationState.QUEUED.value)
+_GET = Statement(select_partitions().add_columns(_has_queue.label("has_queue")).where(_BY_ID))
 _GET_ALL = Statement(select_partitions().where(resources.c.id == any_(_IDS)))
 _LOCK = Statement(_lock.where(_BY_ID))
 _LOCK_LIVE = Statement(_lock.where(_BY_ID, *_LIVE_PARTITION))
@@ -194,7 +195,11 @@ class Partitions:
         """Read one without a lock."""
         await self._writes.flush_one(partition_id)
         row = await self._connection.one(_GET, id=partition_id)
-        return row_to_partition(row) if row else None
+        if row is None:
+            return None
+        partition = row_to_partition(row)
+        partition.has_queue = row["has_queue"]
+        return partition
 
     async def lock(self, partition_id: UUID) -> Partition | None:
         """Read one and keep others from changing it until the transaction ends."""

@@ -100,6 +100,8 @@ class Partition:
     sightings: dict[UUID, Sighting] = field(default_factory=dict)
     """By host: what was seen of it while that could not be judged: an operation is at work on it, or its migration
     broke off and it is not known which of two hosts has it."""
+    has_queue: bool = True
+    """Whether operations waited for their turn on it when it was read; nobody can join them while it is locked."""
     saved_revision: int = 0
     """The revision in the database; raised in memory with every event."""
 

@@ -276,7 +276,7 @@ async def _forget(
         partition.state = PartitionState.UNKNOWN
         await tx.tell_partition(PartitionChanged, partition, operation.id, f"was on its way to {host.name}")
     tx.partitions.save(partition, tx.now)
-    tx.after_commit.append(partial(partitions.begin_next, inventory, partition.id))
+    partitions.next_after(inventory, tx, partition)
 
 
 _PLANS: dict[type[HostCommand], Callable[[Inventory, Transaction, Operation, Host, Any], Awaitable[None]]] = {

@@ -16,11 +16,11 @@ async def take_in(
     async with inventory.transaction() as tx:
         if message_id is not None:
             tx.note_handled(message_id)
-        kind, target_id = await tx.operations.target_of(report.operation_id) or (None, None)
+        kind, target_id = await tx.operations.lock_target(report.operation_id) or (None, None)
         if target_id is None:
             return
-        host = await tx.hosts.lock(target_id) if kind is TargetKind.HOST else None
-        partition = await tx.partitions.lock(target_id) if kind is TargetKind.PARTITION else None
+        host = await tx.hosts.get(target_id) if kind is TargetKind.HOST else None
+        partition = await tx.partitions.get(target_id) if kind is TargetKind.PARTITION else None
         operation = await tx.operations.lock(report.operation_id)
         if operation is None:
             return

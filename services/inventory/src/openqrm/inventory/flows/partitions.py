@@ -176,6 +176,12 @@ async def _begin(
     tx.partitions.save(partition, tx.now)
 
 
+def next_after(inventory: Inventory, tx: Transaction, partition: Partition) -> None:
+    """Once this transaction is committed, begin what is queued on the partition."""
+    if partition.has_queue:
+        tx.after_commit.append(partial(begin_next, inventory, partition.id))
+
+
 async def begin_next(inventory: Inventory, partition_id: UUID) -> None:
     """Begin what is queued on a partition, if nothing is at work on it. Harmless when repeated."""
     while True:
@@ -251,7 +257,7 @@ async def call_off(
             await tx.tell_partition(PartitionChanged, partition, operation.id, "it was not moved")
             await after_operation(inventory, tx, partition, None, operation.created_at)
         tx.partitions.save(partition, tx.now)
-        tx.after_commit.append(partial(begin_next, inventory, partition.id))
+        next_after(inventory, tx, partition)
     evacuation.look_after(inventory, tx, operation)
 
 
@@ -308,7 +314,7 @@ async def succeeded(
     await after_operation(inventory, tx, partition, outcome.observed, ended_at)
     tx.partitions.save(partition, tx.now)
     evacuation.look_after(inventory, tx, operation)
-    tx.after_commit.append(partial(begin_next, inventory, partition.id))
+    next_after(inventory, tx, partition)
 
 
 def _apply(partition: Partition, changes: dict[str, Any]) -> None:
@@ -348,7 +354,7 @@ async def failed(
     await after_operation(inventory, tx, partition, outcome.observed, ended_at)
     tx.partitions.save(partition, tx.now)
     evacuation.look_after(inventory, tx, operation)
-    tx.after_commit.append(partial(begin_next, inventory, partition.id))
+    next_after(inventory, tx, partition)
 
 
 def _cancelled_or(operation: Operation, error: Problem) -> Problem:
