@@ -14,7 +14,19 @@ MEMBERS = sorted(
 FOLDERS = {"deploy", "docs", "services", "shared", "tests"}
 """A new one at the top needs a reason that everybody can see: add it here."""
 
-TEST_TIERS = {"architecture", "bench", "contracts", "disasters", "e2e", "integration", "lab", "scenarios", "support"}
+TEST_TIERS = {
+    "architecture",
+    "bench",
+    "chaos",
+    "contracts",
+    "disasters",
+    "e2e",
+    "fuzz",
+    "integration",
+    "lab",
+    "scenarios",
+    "support",
+}
 
 
 def name_of(path: Path) -> str:

@@ -14,13 +14,14 @@ from typing import Any
 
 def break_outbox() -> None:
     """What is to be told is kept in memory, not in the transaction: it dies with the process."""
-    from openqrm.inventory import inventory
-    from openqrm.persistence.outbox import OutboxRelay, Outgoing
+    from openqrm.inventory import transaction
+    from openqrm.persistence.outbox import OutboxRelay, Outgoing, outbox_values
 
     kept: list[Outgoing] = []
 
-    async def write(_connection: Any, _table: Any, messages: Sequence[Outgoing]) -> None:
+    def write_nothing(messages: Sequence[Outgoing]) -> dict[str, Any]:
         kept.extend(messages)
+        return outbox_values([])
 
     async def publish(relay: Any) -> None:
         while True:
@@ -35,7 +36,7 @@ def break_outbox() -> None:
     def start(relay: Any) -> None:
         relay._task = asyncio.create_task(publish(relay))
 
-    inventory.write_outbox = write  # type: ignore[assignment]
+    transaction.outbox_values = write_nothing
     OutboxRelay.start = start  # type: ignore[method-assign]
 
 
@@ -43,11 +44,7 @@ def break_inbox() -> None:
     """Nobody remembers what was handled: neither reports by their id, nor commands by their operation's."""
     from openqrm.contracts.ids import new_id
     from openqrm.inventory import app
-    from openqrm.inventory.flows import outcomes
-    from openqrm.inventory.handlers import observation
-
-    async def is_new(_connection: Any, _table: Any, _message_id: str) -> bool:
-        return True
+    from openqrm.inventory.transaction import Transaction
 
     handlers_of = app.command_handlers
 
@@ -59,7 +56,7 @@ def break_inbox() -> None:
 
         return handle
 
-    outcomes.is_new = observation.is_new = is_new  # type: ignore[assignment]
+    Transaction.note_handled = lambda _transaction, _message_id: None  # type: ignore[method-assign]
     app.command_handlers = lambda inventory: {  # type: ignore[assignment]
         model: forgetful(handler) for model, handler in handlers_of(inventory).items()
     }

@@ -11,7 +11,7 @@ from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.errors import InvalidError, TemporaryError
 from openqrm.persistence import outbox as module
 from openqrm.persistence.inbox import forget_old, is_new
-from openqrm.persistence.outbox import OutboxRelay, Outgoing, forget_history, write_outbox
+from openqrm.persistence.outbox import WRITE, OutboxRelay, Outgoing, forget_history, outbox_values
 
 
 class Stream:
@@ -51,7 +51,7 @@ def message(key: str, number: int, history: bool = True) -> Outgoing:
 
 async def write(database, *messages: Outgoing) -> None:
     async with database.transaction() as connection:
-        await write_outbox(connection, messages)
+        await connection.change(WRITE, **outbox_values(messages))
 
 
 async def left(database) -> int:
@@ -94,7 +94,7 @@ async def test_in_order_per_key_and_into_the_history(database, stream):
 async def test_what_was_rolled_back_is_not_published(database, stream):
     with pytest.raises(ZeroDivisionError):
         async with database.transaction() as connection:
-            await write_outbox(connection, [message("a", 1)])
+            await connection.change(WRITE, **outbox_values([message("a", 1)]))
             raise ZeroDivisionError
     relay = relay_of(database, stream)
     relay.start()

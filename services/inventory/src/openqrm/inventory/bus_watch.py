@@ -137,14 +137,14 @@ def _noted(found: dict[str, StreamState]) -> dict[str, StreamState]:
 
 async def _read(tx: Transaction, lock: bool = False) -> dict[str, StreamState]:
     statement = select(streams).order_by(streams.c.name)
-    rows = await tx.connection.execute(statement.with_for_update() if lock else statement)
+    rows = await tx.execute(statement.with_for_update() if lock else statement)
     return {row.name: StreamState(row.identity, 0, row.last_sequence) for row in rows}
 
 
 async def _write(tx: Transaction, found: dict[str, StreamState]) -> None:
     for name, state in sorted(found.items()):
         values = {"identity": state.identity, "last_sequence": state.last}
-        await tx.connection.execute(
+        await tx.execute(
             insert(streams).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values)
         )
 
@@ -157,7 +157,7 @@ _UNPUBLISHED = text(
 
 async def _without_a_report(tx: Transaction) -> list[tuple[UUID, str]]:
     """Operations whose routed command was published and whose report has not come, with the technology."""
-    rows = await tx.connection.execute(
+    rows = await tx.execute(
         select(operations.c.id, operations.c.context["routed_to"].astext.label("host"))
         .where(operations.c.state == "running", operations.c.phase == Phase.EXECUTION.value, _UNPUBLISHED)
         .order_by(operations.c.created_at)

@@ -6,8 +6,9 @@ runs for every command is therefore built once, as a `Statement`, and given to t
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import sqlalchemy
@@ -20,7 +21,7 @@ Result = TypeVar("Result")
 
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 
-_DIALECT = dialect()
+_DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
 class Statement:
@@ -68,6 +69,10 @@ class Connection:
         """Run a statement that was built for this call."""
         return await self._alchemy.execute(statement, parameters)
 
+    def savepoint(self) -> AbstractAsyncContextManager[Any]:
+        """A part of the transaction that can fail by itself."""
+        return cast(AbstractAsyncContextManager[Any], self.driver.transaction())
+
     async def run_sync(self, work: Callable[[sqlalchemy.Connection], Result]) -> Result:
         """Let a library that knows nothing of asyncio work on the connection."""
         return await self._alchemy.run_sync(work)
@@ -78,7 +83,8 @@ class Connection:
 
     async def all(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         """All rows."""
-        return await self.driver.fetch(statement.text, *statement.arguments(values))
+        rows: list[asyncpg.Record] = await self.driver.fetch(statement.text, *statement.arguments(values))
+        return rows
 
     async def value(self, statement: Statement, **values: Any) -> Any:
         """The first column of the first row, or None."""

@@ -106,12 +106,6 @@ def outbox_values(messages: Sequence[Outgoing]) -> dict[str, Any]:
     }
 
 
-async def write_outbox(connection: Connection, messages: Sequence[Outgoing]) -> None:
-    """Add messages in the current transaction."""
-    if messages:
-        await connection.change(WRITE, **outbox_values(messages))
-
-
 WRITE = Statement(
     text(
         "INSERT INTO outbox (key, subject, headers, body, history) "

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import ConflictError, DuplicateError, NotFoundError
@@ -18,6 +17,7 @@ from openqrm.gateway.adapters.tables import sessions, tokens, users
 from openqrm.gateway.auth.principal import CredentialKind, Principal
 from openqrm.gateway.auth.roles import Role, lesser
 from openqrm.gateway.auth.secrets import Credential, new_credential
+from openqrm.persistence.connection import Connection
 from openqrm.persistence.database import Database
 
 
@@ -91,12 +91,12 @@ class Accounts:
         async with self._database.transaction() as connection:
             return await self.add_user_in(connection, name, role, password_hash)
 
-    async def add_user_in(self, connection: AsyncConnection, name: str, role: Role, password_hash: str) -> User:
+    async def add_user_in(self, connection: Connection, name: str, role: Role, password_hash: str) -> User:
         """Make a user in a transaction that has more to do."""
         now = self._clock.now()
         user = User(new_id(), name, role, password_hash, False, 1, now, now)
         try:
-            async with connection.begin_nested():
+            async with connection.savepoint():
                 await connection.execute(
                     insert(users).values(
                         id=user.id,
@@ -148,14 +148,14 @@ class Accounts:
             await self._keep_an_admin(connection, user)
             await connection.execute(delete(users).where(users.c.id == user.id))
 
-    async def _lock(self, connection: AsyncConnection, name: str) -> User:
+    async def _lock(self, connection: Connection, name: str) -> User:
         query = select(users).where(users.c.name_key == name_key(name)).with_for_update()
         row = (await connection.execute(query)).first()
         if row is None:
             raise NotFoundError(f"There is no user {name!r}. See the list of users.")
         return _user(row)
 
-    async def _keep_an_admin(self, connection: AsyncConnection, user: User) -> None:
+    async def _keep_an_admin(self, connection: Connection, user: User) -> None:
         """Refuse what would leave nobody who can manage users."""
         if user.role is not Role.ADMIN or user.disabled:
             return
@@ -228,7 +228,7 @@ class Accounts:
 
     async def add_token_in(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         user_id: UUID,
         user: str,
         name: str,
@@ -298,7 +298,7 @@ class Accounts:
             expires_at=row.expires_at,
         )
 
-    async def count_users(self, connection: AsyncConnection) -> int:
+    async def count_users(self, connection: Connection) -> int:
         """How many users there are."""
         return int((await connection.execute(select(func.count()).select_from(users))).scalar_one())
 

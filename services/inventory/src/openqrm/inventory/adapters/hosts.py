@@ -42,7 +42,7 @@ _TOUCH_SQL = """
     """
 
 
-def row_to_host(row: Mapping[str, Any]) -> Host:
+def row_to_host(row: Mapping[Any, Any]) -> Host:
     """A Host from a row of `select_hosts`."""
     return Host(
         id=row["id"],

@@ -2,6 +2,7 @@
 
 import random
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, or_, select, text, update
@@ -30,7 +31,7 @@ _GAP = text(
 _RANGE = Statement(
     select(technologies.c.mac_first, technologies.c.mac_last).where(technologies.c.name == bindparam("name"))
 )
-_TAKEN = {
+_TAKEN: dict[str, Any] = {
     "technology": bindparam("technology"),
     "state": MacState.ALLOCATED.value,
     "partition_id": bindparam("partition_id"),

@@ -31,7 +31,7 @@ def select_operations() -> Select[Any]:
     return select(*(json_as_text(column) for column in operations.c))
 
 
-def row_to_operation(row: Mapping[str, Any]) -> Operation:
+def row_to_operation(row: Mapping[Any, Any]) -> Operation:
     """An Operation from a row of `select_operations`."""
     return Operation(
         id=row["id"],

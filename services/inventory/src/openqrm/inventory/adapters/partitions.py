@@ -53,7 +53,7 @@ def select_networks() -> Select[Any]:
     )
 
 
-def row_to_partition(row: Mapping[str, Any]) -> Partition:
+def row_to_partition(row: Mapping[Any, Any]) -> Partition:
     """A Partition from a row of `select_partitions`."""
     return Partition(
         id=row["id"],
@@ -173,7 +173,7 @@ async def read_networks(connection: Connection, network_ids: Iterable[UUID]) -> 
     return {row["id"]: row_to_network(row) for row in await connection.all(_NETWORKS, ids=wanted)}
 
 
-def row_to_network(row: Mapping[str, Any]) -> Network:
+def row_to_network(row: Mapping[Any, Any]) -> Network:
     """A Network from a row of `select_networks`."""
     return Network(
         id=row["id"],

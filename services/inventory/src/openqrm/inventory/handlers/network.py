@@ -1,5 +1,6 @@
 """Commands on networks."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, insert, select, update
@@ -86,7 +87,8 @@ async def delete_network(inventory: Inventory, command: DeleteNetwork) -> None:
                 resources.c.state != PartitionState.DELETED.value,
             )
         )
-        count, example = users.one()
+        row: Any = users.one()
+        count, example = row[0], row[1]
         if coming := await tx.operations.that_will_use(view.id):
             raise ConflictError(
                 f"The network {view.name!r} is about to be used by {coming!r}. Wait for the end of that operation."
