@@ -53,6 +53,10 @@ MAX_QUEUED = 100
 """Operations that may wait on one target. Whoever sends more does so by mistake, or to do harm."""
 
 
+class ContendedError(TemporaryError):
+    """Others took each host that was found, again and again."""
+
+
 async def submit(
     inventory: Inventory,
     command: Command,
@@ -263,7 +267,7 @@ async def place(
             # Only those that were lost fit. By now the scheduler may know why; ask with fresh data.
             lost.clear()
             await inventory.clock.sleep(PLACEMENT_PAUSE_SECONDS * attempt)
-    raise TemporaryError("Others were faster each time that a host was found.", retry_after=1.0)
+    raise ContendedError("Others were faster each time that a host was found.", retry_after=1.0)
 
 
 async def in_placement(tx: Transaction, operation_id: UUID) -> Operation | None:

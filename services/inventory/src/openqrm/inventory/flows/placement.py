@@ -23,12 +23,14 @@ from openqrm.inventory.transaction import Transaction
 async def place(inventory: Inventory, operation_id: UUID) -> None:
     """Find a host for an operation that needs one, and go on with it. Harmless when repeated.
 
-    While the scheduler or the database is away nothing is done, and the sweeper repeats it. Any other error ends the
-    operation.
+    While the scheduler or the database is away, or others are faster, nothing is done, and the sweeper repeats it. Any
+    other error ends the operation.
     """
     try:
         async with inventory.placements:
             await _place(inventory, operation_id)
+    except engine.ContendedError:
+        return  # it says nothing about the other placements
     except TemporaryError as error:
         if inventory.placement_waits is None:
             inventory.log.warning("placements wait", reason=error.message)
