@@ -6,7 +6,7 @@ SPACE := $(subst ,, )
 PYTEST := .venv/bin/pytest -q
 HEADING = @printf '\n== %s ==\n'
 
-.PHONY: help up setup test lint types imports unit contract scenario integration lab chaos test-chaos lab-up lab-down bench
+.PHONY: help up setup test lint types imports unit contract scenario integration fuzz lab chaos test-chaos lab-up lab-down bench
 .NOTPARALLEL:
 
 help: ## show this list
@@ -51,7 +51,11 @@ scenario: .venv/bin/python ## whole clusters in simulated time
 
 integration: .venv/bin/python ## real NATS and PostgreSQL, and through the gateway
 	$(HEADING) 'integration, disasters and end to end'
-	@$(PYTEST) tests/integration tests/disasters tests/e2e
+	@$(PYTEST) tests/integration tests/disasters tests/e2e tests/fuzz
+
+fuzz: .venv/bin/python ## ten minutes of damaged requests and messages at everything
+	$(HEADING) 'fuzz'
+	@OPENQRM_FUZZ_SECONDS=$${OPENQRM_FUZZ_SECONDS:-600} OPENQRM_FUZZ_SEED=$${OPENQRM_FUZZ_SEED:-$$$$} $(PYTEST) -s tests/fuzz
 
 lab: .venv/bin/python ## real hypervisors in namespaces of this machine; needs root
 	$(HEADING) 'lab'

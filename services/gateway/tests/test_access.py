@@ -138,6 +138,16 @@ async def test_unknown_addresses_tell_strangers_nothing(anonymous: httpx.AsyncCl
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
+async def test_websockets_at_unknown_addresses_are_told_so(gateway, viewer) -> None:
+    base = gateway.url.replace("http", "ws")
+    login = {"Authorization": viewer.headers["Authorization"]}
+    for path, headers, status in (("/api/v1/none", {}, 401), ("/api/v1/none", login, 404), ("/none", {}, 404)):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(base + path, additional_headers=headers)
+        assert refused.value.response.status_code == status
+        assert b"urn:openqrm:problem" in (refused.value.response.body or b"")
+
+
 async def test_an_unknown_method_is_refused_with_what_is_allowed(admin: httpx.AsyncClient, anonymous) -> None:
     answer = await admin.put("/api/v1/partitions")
     assert answer.status_code == 405

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from openqrm.bus.bus import Bus
@@ -349,6 +349,22 @@ def _application(guard: Guard) -> FastAPI:
         return problem_response(problem, request.url.path)
 
     app.add_exception_handler(HTTPException, http_error)
+
+    no_such_page = app.router.default
+
+    async def nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
+        """No route has this address: a WebSocket, too, is told so with a problem document."""
+        if scope["type"] != "websocket":
+            await no_such_page(scope, receive, send)
+            return
+        problem: Exception = HTTPException(404)
+        try:
+            await guard.unknown(scope)
+        except Exception as refused:  # noqa: BLE001 - becomes the answer
+            problem = refused
+        await WebSocket(scope, receive, send).send_denial_response(problem_response(problem, scope["path"]))
+
+    app.router.default = nothing_there
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -1,13 +1,18 @@
-"""The first start makes the first administrator; later starts keep its token file usable."""
+"""The first start makes the first administrator; later starts keep its token file usable, or make it again.
+
+Whoever may write beside the token file may read it, too, so a file `<token file>.reset` there is as good as a login:
+the next start gives the user admin a new password and token, leaves them as the first start did, and removes it.
+"""
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
 from sqlalchemy import text
 
 from openqrm.contracts.clock import Clock
+from openqrm.contracts.errors import NotFoundError
 from openqrm.gateway.adapters.accounts import Accounts
 from openqrm.gateway.auth.passwords import Passwords
 from openqrm.gateway.auth.principal import CredentialKind
@@ -60,8 +65,31 @@ class FirstStart:
                 made = True
         if made:
             self._announce(password)
+        elif self._reset_wish is not None and self._reset_wish.exists():
+            await self._reset(password, hashed, expires_at)
         else:
             await self._renew()
+
+    @property
+    def _reset_wish(self) -> Path | None:
+        path = self._settings.initial_token_file
+        return path.with_name(path.name + ".reset") if path else None
+
+    async def _reset(self, password: str, hashed: str, expires_at: datetime) -> None:
+        """All administrators' secrets were lost; what there is stays valid until somebody revokes it."""
+        try:
+            user = await self._accounts.change_user(ADMIN, role=Role.ADMIN, disabled=False, password_hash=hashed)
+        except NotFoundError:
+            user = await self._accounts.add_user(ADMIN, Role.ADMIN, hashed)
+        credential, _ = await self._accounts.add_token(user.id, user.name, TOKEN_NAME, Role.ADMIN, (), expires_at)
+        self._write(self._settings.initial_token_file, credential.token)
+        self._write(self._settings.password_file, password)
+        if self._reset_wish is not None:
+            self._reset_wish.unlink()
+        self._log.warning(
+            "the user admin was given a new password and token, as a .reset file asked for",
+            token_file=str(self._settings.initial_token_file),
+        )
 
     async def _renew(self) -> None:
         """Whoever may read the file has the token already; one that is gone or revoked is not replaced."""
