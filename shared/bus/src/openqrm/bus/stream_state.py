@@ -35,7 +35,7 @@ async def read_state(js: JetStreamContext, stream: str) -> StreamState:
         info = await js.stream_info(stream)
     except NotFoundError as error:
         raise StreamMissingError(
-            f"NATS has no stream {stream}: it has lost its store, or was never prepared. Start the unit "
+            f"NATS has no stream {stream}: it has lost its store, or was never prepared. Restart the unit "
             "openqrm-streams, or run `python -m openqrm.bus.provisioning streams` with your technologies.",
             retry_after=2.0,
         ) from error
