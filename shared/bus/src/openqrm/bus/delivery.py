@@ -21,10 +21,12 @@ from openqrm.contracts.errors import OpenQrmError, PermanentError, Problem, Prob
 
 MAX_UNEXPECTED = 5
 MAX_TEMPORARY = 1000
-"""With the longest delay this is more than eight hours of an unreachable database."""
+"""With the growing delays this is about seven hours of a database that is away."""
 
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
+SLOWER_AFTER = 10
+"""Each so many deliveries a message waits for at least one second longer, whatever its handler asks for."""
 JITTER = 0.25
 
 
@@ -74,8 +76,11 @@ def judge(error: Exception, deliveries: int, rng: random.Random) -> Retry | Give
     if isinstance(error, TemporaryError):
         if deliveries >= MAX_TEMPORARY:
             return GiveUp(error.problem())
-        wished = error.retry_after
-        return Retry(wished * (1 + rng.uniform(0, JITTER)) if wished else backoff(deliveries, rng))
+        if not error.retry_after:
+            return Retry(backoff(deliveries, rng))
+        # Who asks for a second again and again is in for a long wait: else they were all used up in minutes.
+        wait = max(error.retry_after, min(deliveries / SLOWER_AFTER, LONGEST_DELAY_SECONDS))
+        return Retry(wait * (1 + rng.uniform(0, JITTER)))
     if deliveries >= MAX_UNEXPECTED:
         return GiveUp(
             Problem(
