@@ -51,7 +51,8 @@ def test_a_temporary_error_waits_as_long_as_it_wishes():
 
 
 def test_who_asks_for_a_second_each_time_is_tried_for_hours_all_the_same():
-    wishes = [judge(TemporaryError("Away.", retry_after=1.0), deliveries, RNG) for deliveries in range(1, MAX_TEMPORARY)]
+    away = TemporaryError("Away.", retry_after=1.0)
+    wishes = [judge(away, deliveries, RNG) for deliveries in range(1, MAX_TEMPORARY)]
     assert sum(wish.delay_seconds for wish in wishes) > 6 * 3600
     assert wishes[0].delay_seconds <= 1.25
     assert max(wish.delay_seconds for wish in wishes) <= LONGEST_DELAY_SECONDS * 1.25
