@@ -19,9 +19,9 @@ async def mistakes(user: RawNats, role: str, technology: str, *, in_use: bool = 
 
     `in_use`: services work there, so that nothing is asked of JetStream that would be granted: it could do harm.
     """
-    publish = {_concrete(subject, technology): "P" in row[role] for subject, row in SUBJECTS.items()} | _requests(
-        user.user, role, technology
-    )
+    publish = {_concrete(subject, technology): "P" in row[role] for subject, row in SUBJECTS.items()}
+    requests = _requests(user.user, role, technology)
+    publish |= {subject: may for subject, may in requests.items() if not (may and in_use)}
     subscribe = {_pattern(subject, technology): "S" in row[role] for subject, row in SUBJECTS.items()}
     subscribe |= {"_INBOX_somebody-else.>": False, ">": False, "*.*": False, "$JS.ACK.>": False, "$SYS.>": False}
     if role == "executor":
