@@ -33,6 +33,15 @@ USERS = {
 }
 """Role to the NATS user of the installation that has it."""
 
+ADDRESS = "fake://{}?cpus=64&memory_mib=262144"
+QUICK_EXECUTOR = {
+    "OPENQRM_EXECUTOR_DEFAULT_TIMEOUT": "3",
+    "OPENQRM_EXECUTOR_RETRY_LIMIT": "0.5",
+    "OPENQRM_EXECUTOR_UNREACHABLE_LIMIT": "1",
+    "OPENQRM_EXECUTOR_SET_ASIDE": "0.2",
+}
+"""The same behaviour as ever, with what waits made short (seconds)."""
+
 KEPT = (Kind.COMMAND, Kind.ROUTED_COMMAND, Kind.EVENT)
 
 
@@ -40,7 +49,7 @@ class Prey:
     """A running installation: host `prey` with a partition for the fuzz, host `watched` for what must go on."""
 
     def __init__(self) -> None:
-        self.site = Installation(new_folder(), {"OPENQRM_EXECUTOR_DEFAULT_TIMEOUT": "3", "OPENQRM_FAKE_FOLDER": None})
+        self.site = Installation(new_folder(), {"OPENQRM_FAKE_FOLDER": None, **QUICK_EXECUTOR})
         self._raw: dict[str, RawNats] = {}
         self._ids: dict[str, str] = {}
         """What stands for the ids and names of the samples."""
@@ -51,7 +60,7 @@ class Prey:
         client = self.client
         await client.run("POST", "/networks", {"name": "lan", "bridge": "br1"})
         for name in ("prey", "watched"):
-            connection = {"uri": f"fake://{name}?cpus=64&memory_mib=262144"}
+            connection = {"uri": ADDRESS.format(name)}
             host = {"name": name, "technology": TECHNOLOGY, "connection": connection, "tags": [name]}
             await client.run("POST", "/hosts", host)
         prey = await client.partition("prey 1", host="prey", memory_mib=256, nics=[{"network": "lan"}])
@@ -66,6 +75,7 @@ class Prey:
             "kvm2": "prey",
             "web 1": "prey 1",
             '"qemu"': f'"{TECHNOLOGY}"',
+            "qemu+ssh://root@prey/system": ADDRESS.format("prey"),
             "52:54:00:12:34:56": prey["nics"][0]["mac"],
         }
 
