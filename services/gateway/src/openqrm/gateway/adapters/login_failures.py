@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import case, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.contracts.clock import Clock
 from openqrm.gateway.adapters.tables import login_failures
+from openqrm.persistence.connection import Connection
 from openqrm.persistence.database import Database
 
 FIRST_WAIT_SECONDS = 2.0
@@ -52,7 +52,7 @@ class LoginFailures:
         async with self._database.transaction() as connection:
             await connection.execute(delete(login_failures).where(login_failures.c.key == _key(user, address)))
 
-    async def _count(self, connection: AsyncConnection, key: bytes, free: int, now: datetime) -> None:
+    async def _count(self, connection: Connection, key: bytes, free: int, now: datetime) -> None:
         table = login_failures.c
         again = case((table.last_at < _forgotten(now), 1), else_=table.count + 1)
         counted = (
