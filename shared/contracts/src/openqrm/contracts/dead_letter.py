@@ -1,9 +1,8 @@
 """Dead letters: messages that could not be handled. An operator sees each and can replay or discard it."""
 
-from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.errors import Problem
 from openqrm.contracts.message import (
@@ -31,7 +30,7 @@ class DeadLetter(BaseModel):
     consumer: str = Field(description="The durable consumer that gave it up")
     deliveries: int
     error: Problem
-    occurred_at: datetime
+    occurred_at: AwareDatetime
 
 
 class MessageDeadLettered(

@@ -3,12 +3,11 @@
 Each carries the whole definition as it should be afterwards, so that carrying it out twice does no harm.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.errors import Problem
 from openqrm.contracts.host import HostConnection, HostFacts
@@ -158,7 +157,7 @@ class ExecutionOutcome(Event):
     epoch: int | None
     subject_verb: str = Field(description="Such as partition.start")
     observed: ObservedPartition | None = Field(description="The partition as it was seen right afterwards")
-    ended_at: datetime
+    ended_at: AwareDatetime
 
 
 class ExecutionSucceeded(

@@ -1,10 +1,9 @@
 """Hosts: resources that carry partitions. How they are reached, what they have, the commands and facts about them."""
 
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.ids import Name, Ref, Tag, Technology, new_id
 from openqrm.contracts.message import EXECUTOR, HA_MONITOR, INVENTORY, Command, Event, Query, Sample
@@ -102,9 +101,9 @@ class HostView(BaseModel):
     memory_reserved_mib: int = Field(description="MiB of the partitions placed on it")
     partitions: int
     operation_id: UUID | None
-    last_seen_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    last_seen_at: AwareDatetime | None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
 
 
 # ------------------------------------------------------------------------------------------------ commands
@@ -173,14 +172,14 @@ class HostObserved(Event, subject="host.observed", publishers=(EXECUTOR,), consu
     host_id: UUID
     facts: HostFacts
     partitions: tuple[ObservedPartition, ...]
-    observed_at: datetime
+    observed_at: AwareDatetime
 
 
 class HostConnected(Event, subject="host.connected", publishers=(EXECUTOR,), consumers=(INVENTORY,)):
     """An executor reached a host (again)."""
 
     host_id: UUID
-    observed_at: datetime
+    observed_at: AwareDatetime
 
 
 class HostDisconnected(Event, subject="host.disconnected", publishers=(EXECUTOR,), consumers=(INVENTORY,)):
@@ -188,7 +187,7 @@ class HostDisconnected(Event, subject="host.disconnected", publishers=(EXECUTOR,
 
     host_id: UUID
     reason: str
-    observed_at: datetime
+    observed_at: AwareDatetime
 
 
 class HostHeartbeat(Sample, subject="host.heartbeat", publishers=(EXECUTOR,), consumers=(HA_MONITOR, INVENTORY)):
@@ -196,7 +195,7 @@ class HostHeartbeat(Sample, subject="host.heartbeat", publishers=(EXECUTOR,), co
 
     host_id: UUID
     technology: Technology
-    observed_at: datetime
+    observed_at: AwareDatetime
 
 
 # ------------------------------------------------------------------------------------------------ events

@@ -1,10 +1,9 @@
 """Images: operating systems and applications that disks are made from."""
 
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.ids import Name, Ref
 from openqrm.contracts.message import Command, Event, Query
@@ -33,7 +32,7 @@ class ImageView(BaseModel):
     virtual_size_mib: int = Field(description="MiB of the disk that it unfolds to")
     sha256: str
     location: str = Field(description="Where executors read it: file:///… or https://…")
-    created_at: datetime
+    created_at: AwareDatetime
 
 
 class RegisterImage(Command, subject="image.register"):

@@ -1,10 +1,9 @@
 """MAC addresses: allocation and release, unique in the whole data centre."""
 
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.ids import MacAddress, Technology
 from openqrm.contracts.message import Query
@@ -31,7 +30,7 @@ class MacView(BaseModel):
     state: MacState
     partition_id: UUID | None
     note: str
-    changed_at: datetime
+    changed_at: AwareDatetime
 
 
 class MacAllocation(BaseModel):
@@ -49,7 +48,7 @@ class MacRelease(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     mac: MacAddress
-    free_after: datetime = Field(description="When the quarantine ends")
+    free_after: AwareDatetime = Field(description="When the quarantine ends")
 
 
 class AllocateMac(Query[MacAllocation], subject="mac.allocate"):

@@ -1,9 +1,8 @@
 """Networks: what a NIC is mapped to, and which bridge carries it on each host."""
 
-from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.ids import Name, Ref
 from openqrm.contracts.message import Command, Event, Query
@@ -26,7 +25,7 @@ class NetworkView(BaseModel):
     )
     host_bridges: dict[UUID, Bridge] = Field(description="Bridge by host, where it differs")
     vlan: int | None
-    created_at: datetime
+    created_at: AwareDatetime
 
 
 class CreateNetwork(Command, subject="network.create"):

@@ -1,10 +1,9 @@
 """Operations: each requested change from its acceptance to its end."""
 
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.errors import Problem
 from openqrm.contracts.message import Command, Event, Query
@@ -43,8 +42,8 @@ class OperationView(BaseModel):
     result: dict[str, object] = Field(description="What came of it, such as what host.prepare changed")
     requested_by: str
     trace_id: str | None
-    created_at: datetime
-    ended_at: datetime | None
+    created_at: AwareDatetime
+    ended_at: AwareDatetime | None
 
 
 class CancelOperation(Command, subject="operation.cancel"):

@@ -1,11 +1,10 @@
 """Partitions: virtual machines and containers. Their shape, the commands on them and the facts about them."""
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.ids import MacAddress, Name, Ref, Tag, Technology, new_id
 from openqrm.contracts.image import ImageFormat
@@ -260,8 +259,8 @@ class PartitionView(BaseModel):
     on_crash: CrashPolicy
     operation_id: UUID | None = Field(description="The operation that is at work on it")
     drift: tuple[Drift, ...]
-    created_at: datetime
-    updated_at: datetime
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
 
 
 # ------------------------------------------------------------------------------------------------ commands
@@ -452,7 +451,7 @@ class PartitionObserved(Event, subject="partition.observed", publishers=(EXECUTO
     partition_id: UUID
     observed: ObservedPartition | None
     reason: str = Field(default="", description="What the hypervisor gave as the cause, such as crashed")
-    observed_at: datetime
+    observed_at: AwareDatetime
 
 
 # ------------------------------------------------------------------------------------------------ events
@@ -562,7 +561,7 @@ class StrangerView(BaseModel):
     host_id: UUID
     host_name: str
     observed: ObservedPartition
-    first_seen_at: datetime
+    first_seen_at: AwareDatetime
 
 
 # ------------------------------------------------------------------------------------------------ queries

@@ -1,10 +1,9 @@
 """Resources: physical servers and partitions in one list."""
 
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from openqrm.contracts.ids import Name, Ref, Tag, Technology
 from openqrm.contracts.message import Query
@@ -32,7 +31,7 @@ class ResourceView(BaseModel):
     cpus: int | None
     tags: tuple[Tag, ...]
     is_host: bool
-    created_at: datetime
+    created_at: AwareDatetime
 
 
 class GetResource(Query[ResourceView], subject="resource.get"):
