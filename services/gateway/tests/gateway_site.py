@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from gateway_inventory import SimulatedInventory
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openqrm.bus.access import rights
 from openqrm.bus.bus import Bus
@@ -19,6 +18,7 @@ from openqrm.embedded.nats import EmbeddedNats, NatsUser
 from openqrm.embedded.postgres import EmbeddedPostgres
 from openqrm.gateway.app import GatewayService
 from openqrm.gateway.settings import GatewaySettings
+from openqrm.persistence.connection import Connection
 from openqrm.persistence.database import Database
 from openqrm.telemetry.tracing import Tracing
 
@@ -75,7 +75,7 @@ class Site:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @asynccontextmanager
-    async def database_of_gateway(self) -> AsyncIterator[AsyncConnection]:
+    async def database_of_gateway(self) -> AsyncIterator[Connection]:
         """A transaction on the gateway's database, behind its back."""
         database = Database(self.dsn, "gateway", 2)
         try:

@@ -46,5 +46,5 @@ def add(nouns: Nouns) -> None:
         return json_response(released)
 
     nouns.many("/macs", ListMacs, tag=TAG)
-    nouns.routes.add("POST", "/macs", allocate, tag=TAG, answer=MacAllocation, status=201, fails=(409,))
-    nouns.routes.add("DELETE", "/macs/{mac}", release, tag=TAG, answer=MacRelease, fails=(409,))
+    nouns.routes.add("POST", "/macs", allocate, tag=TAG, answer=MacAllocation, status=201, fails=(404, 409))
+    nouns.routes.add("DELETE", "/macs/{mac}", release, tag=TAG, answer=MacRelease, fails=(404, 409))
