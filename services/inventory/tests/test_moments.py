@@ -24,6 +24,12 @@ def test_a_sender_that_does_not_say_when_it_sent_is_believed():
     assert seen_at(NOW - HOUR, None, NOW) == NOW - HOUR
 
 
+def test_what_waited_longer_to_be_heard_of_is_not_newer():
+    before_it_was_made = seen_at(NOW - SECOND, NOW, NOW)
+    made = seen_at(NOW + SECOND, NOW + SECOND, NOW + SECOND)
+    assert before_it_was_made < made, "whenever and in whatever order inventory comes to handle them"
+
+
 def test_what_was_noted_before_the_clock_was_set_back_compares_with_nothing():
     assert known_since(NOW + HOUR, NOW) is None
     assert known_since(NOW + SECOND, NOW) == NOW + SECOND, "another replica's clock may be a little ahead"

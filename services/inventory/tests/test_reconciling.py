@@ -266,6 +266,17 @@ async def test_a_report_of_an_earlier_step_is_not_taken_for_the_next_one(plane, 
     assert plane.fake(host).get(view.id) is None
 
 
+async def test_what_was_seen_before_a_creation_and_heard_of_after_it_is_old(plane, name, host):
+    """As when inventory was away: everything that waited for it is handled at once, in whatever order."""
+    before = plane.clock.now()
+    facts = (await plane.host(host.name)).facts
+    view = await plane.make(name, host=host.name)
+    event = HostObserved(host_id=host.id, facts=facts, partitions=(), observed_at=before)
+    delivery = Delivery(str(new_id()), "host.observed", 1, 1, published_at=before, sent_at=before)
+    await host_observed(plane.inventory.inventory, event, delivery)
+    assert (await plane.partition(str(view.id))).state == "stopped"
+
+
 async def test_a_host_with_many_partitions_is_read_quickly(plane, name, host):
     """What is no news costs no lock and no statement of its own."""
     strangers = [plane.fake(host).add_stranger(f"{name} {number}", memory_mib=16) for number in range(500)]

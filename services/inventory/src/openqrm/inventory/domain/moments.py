@@ -1,7 +1,9 @@
 """Times that other machines tell, brought to the clock of this one. Pure.
 
 No two clocks agree, and any of them may be set. What decides which of two observations is the newer one is therefore
-counted by one clock, inventory's: the moment at which it heard of it, less how old it was when it was sent.
+counted by one clock: a moment at which both had arrived somewhere, less how old each was when it was sent. For what is
+seen of partitions that is the moment at which the bus took it: how long a message waited there for an inventory that
+was away says nothing about its age. For whether a host answers it is inventory's own.
 """
 
 from datetime import datetime, timedelta
@@ -12,10 +14,10 @@ ASTRAY = timedelta(minutes=1)
 """A time so far in the future was noted before the clock was set back, and compares with nothing."""
 
 
-def seen_at(observed_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:
-    """When something was seen, by inventory's clock; both times of the sender are by the sender's."""
-    age = (sent_at or now) - observed_at
-    return now - age if timedelta(0) <= age <= OLDEST else now
+def seen_at(observed_at: datetime, sent_at: datetime | None, arrived_at: datetime) -> datetime:
+    """When something was seen, by the clock by which it arrived; both times of the sender are by the sender's."""
+    age = (sent_at or arrived_at) - observed_at
+    return arrived_at - age if timedelta(0) <= age <= OLDEST else arrived_at
 
 
 def known_since(moment: datetime | None, now: datetime) -> datetime | None:

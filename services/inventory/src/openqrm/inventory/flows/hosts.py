@@ -297,7 +297,7 @@ async def succeeded(
     """The executor reached or prepared it."""
     if outcome.facts is not None:
         host.facts = outcome.facts
-        host.last_seen_at = outcome.ended_at
+        host.last_seen_at = min(outcome.ended_at, tx.now)
     ready = bool(outcome.result.get("ready", True))
     if outcome.subject_verb == "host.enrol" and (not ready or operation.command.get("prepare")):
         await _not_ready(tx, operation, host, str(outcome.result.get("reason", "its hypervisor is not ready")))

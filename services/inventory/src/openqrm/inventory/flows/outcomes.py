@@ -52,5 +52,5 @@ async def _learn(
     if report.observed is None or report.epoch != partition.epoch or host_id is None:
         return
     if host_id in (partition.host_id, partition.target_host_id):
-        seen = Sighting(observed=report.observed, reason="", at=min(report.ended_at, tx.now))
+        seen = Sighting(observed=report.observed, reason="", at=report.ended_at)
         await reconciling.take_in(inventory, tx, host_id, partition, seen)

@@ -300,7 +300,7 @@ async def succeeded(
         partition.drift = ()
     elif outcome.observed is not None:
         await note_drift(tx, partition, outcome.observed)
-    ended_at = min(outcome.ended_at, tx.now)
+    ended_at = outcome.ended_at
     partition.operation_id = None
     partition.seen_at = ended_at
     await engine.end(tx, operation, None, outcome.result)
@@ -334,7 +334,7 @@ async def failed(
 ) -> None:
     """The executor could not; what stands on the host decides what the partition is now."""
     await engine.end(tx, operation, _cancelled_or(operation, outcome.error))
-    ended_at = min(outcome.ended_at, tx.now)
+    ended_at = outcome.ended_at
     partition.operation_id = None
     partition.seen_at = ended_at
     event: type[PartitionEvent] = PartitionChanged

@@ -10,13 +10,13 @@ from openqrm.inventory.inventory import Inventory
 
 async def execution_succeeded(inventory: Inventory, report: ExecutionSucceeded, delivery: Delivery) -> None:
     """An executor carried a command out."""
-    at = seen_at(report.ended_at, delivery.sent_at, inventory.clock.now())
+    at = seen_at(report.ended_at, delivery.sent_at, delivery.published_at)
     await outcomes.take_in(inventory, report.model_copy(update={"ended_at": at}), delivery.message_id)
 
 
 async def execution_failed(inventory: Inventory, report: ExecutionFailed, delivery: Delivery) -> None:
     """An executor could not carry a command out."""
-    at = seen_at(report.ended_at, delivery.sent_at, inventory.clock.now())
+    at = seen_at(report.ended_at, delivery.sent_at, delivery.published_at)
     await outcomes.take_in(inventory, report.model_copy(update={"ended_at": at}), delivery.message_id)
 
 

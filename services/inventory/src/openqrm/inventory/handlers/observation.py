@@ -102,8 +102,8 @@ async def host_observed(inventory: Inventory, event: HostObserved, delivery: Del
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state is HostState.REMOVED:
             return
-        at = seen_at(event.observed_at, delivery.sent_at, tx.now)
-        host.last_seen_at = at
+        host.last_seen_at = seen_at(event.observed_at, delivery.sent_at, tx.now)
+        at = seen_at(event.observed_at, delivery.sent_at, delivery.published_at)
         if _note_facts(host, event.facts):
             tx.tell_host(HostChanged, host, reason="its facts changed")
             inventory.retry_waiting_after(tx)
@@ -186,7 +186,7 @@ async def partition_observed(inventory: Inventory, event: PartitionObserved, del
         host = await tx.hosts.lock(event.host_id)
         if host is None or host.state is HostState.REMOVED:
             return
-        at = seen_at(event.observed_at, delivery.sent_at, tx.now)
+        at = seen_at(event.observed_at, delivery.sent_at, delivery.published_at)
         seen = Sighting(observed=event.observed, reason=event.reason.lower(), at=at)
         if await _compare(inventory, tx, host, event.partition_id, seen):
             return
