@@ -43,8 +43,9 @@ class Laboratory:
         try:
             self._product.stop()
         finally:
-            self._product.forget()
             self.lab.down()
+            self._product.forget()
+            self.lab.down()  # its folder, which is empty now
 
     def do(self, guest: Guest, verb: str, **body: object) -> OperationView:
         """One verb by one request, which is answered at the operation's end; RuntimeError unless it succeeded."""
