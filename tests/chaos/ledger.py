@@ -63,6 +63,8 @@ class Ledger:
     def __init__(self) -> None:
         self.promises: dict[UUID, Promise] = {}
         self.complaints: list[str] = []
+        self.strangers: set[UUID] = set()
+        """Partitions that the test itself made by hand on a host."""
 
     def add(self, promise: Promise) -> None:
         """Note that something is asked for."""

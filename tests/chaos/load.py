@@ -16,15 +16,19 @@ from chaos.ledger import Promise
 from chaos.plan import FAKE_HOSTS, NETWORKS, Life, Plan, Step
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.ids import new_id
+from openqrm.executor_fake.world import FakeWorld
 
 PATIENCE_SECONDS = 4.0
+STRANGER_MIB = 64
 _SIMPLE = frozenset({"start", "stop", "shutdown", "reboot", "pause", "unpause", "resize", "pin", "migrate"})
 
 
 class Load:
     """All actors."""
 
-    def __init__(self, plan: Plan, client: Client, clock: Clock) -> None:
+    def __init__(self, plan: Plan, client: Client, clock: Clock, world: FakeWorld) -> None:
+        """`world`: the simulated hosts, on which somebody makes partitions by hand, too."""
+        self._world = world
         self._plan = plan
         self._client = client
         self._clock = clock
@@ -34,7 +38,7 @@ class Load:
     async def run(self) -> None:
         """Ask for operations until the plan's time is over, then await what was acknowledged."""
         actors = [self._lead(lives) for lives in self._plan.lives.values()]
-        await asyncio.gather(*actors, self._keep_house())
+        await asyncio.gather(*actors, self._keep_house(), self._adopt())
         await asyncio.gather(*self._left)
 
     @property
@@ -57,13 +61,14 @@ class Load:
     async def _live(self, life: Life) -> None:
         partition_id = new_id()
         begun: list[asyncio.Task[None]] = []
+        last: Promise | None = None
         for step in life.steps:
             if self._over:
                 break
             await self._clock.sleep(step.pause)
             if step.waits and not await self._have_ended(begun):
                 return
-            promise = await self._promise(life, partition_id, step)
+            promise = last = await self._promise(life, partition_id, step, last)
             if promise is None:
                 continue
             acknowledged = asyncio.Event()
@@ -93,8 +98,8 @@ class Load:
             return not late
         return True
 
-    async def _promise(self, life: Life, partition_id: UUID, step: Step) -> Promise | None:
-        """What is to be asked for; None when the partition has nothing that the step could be about."""
+    async def _promise(self, life: Life, partition_id: UUID, step: Step, last: Promise | None) -> Promise | None:
+        """What is to be asked for; None when there is nothing that the step could be about."""
         path = f"/partitions/{partition_id}"
         hints: dict[str, Any] = {}
         body: dict[str, Any] | None = step.body
@@ -102,6 +107,10 @@ class Load:
         match step.verb:
             case "create":
                 path, body = "/partitions", {**step.body, "name": life.name, "partition_id": str(partition_id)}
+            case "cancel":
+                if last is None:
+                    return None
+                path = f"/operations/{last.operation_id}/cancel"
             case "delete":
                 method, path, body = "DELETE", f"{path}?force=true", None
             case "change":
@@ -126,7 +135,7 @@ class Load:
                 path += f"/{verb}"
         return Promise(
             new_id(),
-            f"partition.{step.verb}",
+            "operation.cancel" if step.verb == "cancel" else f"partition.{step.verb}",
             str(partition_id),
             life.name,
             method,
@@ -135,6 +144,31 @@ class Load:
             self._client.now,
             hints,
         )
+
+    async def _adopt(self) -> None:
+        """Partitions that somebody makes by hand on a host are adopted and deleted."""
+        random = Random(f"strangers {self._plan.seed}")  # noqa: S311 - a plan, not a secret
+        number = 0
+        with suppress(OverError):
+            while not self._over:
+                number += 1
+                host, name = random.choice(FAKE_HOSTS), f"stranger-{number}"
+                await self._clock.sleep(random.uniform(1, 3))
+                identity = self._world.host(host).add_stranger(name, STRANGER_MIB)
+                self._client.ledger.strangers.add(identity)
+                path = f"/hosts/{host}/strangers"
+                while not self._over:
+                    if any(item["observed"]["id"] == str(identity) for item in await self._client.all(path)):
+                        break
+                    await self._clock.sleep(0.5)
+                for verb, method, where in (
+                    ("partition.adopt", "POST", f"{path}/{identity}/adopt"),
+                    ("partition.delete", "DELETE", f"/partitions/{identity}?force=true"),
+                ):
+                    body = {} if method == "POST" else None
+                    hints = {"host": host, "memory_mib": STRANGER_MIB}
+                    promise = Promise(new_id(), verb, str(identity), name, method, where, body, self._client.now, hints)
+                    await self._carry_through(promise, asyncio.Event())
 
     async def _keep_house(self) -> None:
         """What is asked of hosts and networks, now and then."""
@@ -151,7 +185,7 @@ class Load:
                     ("network.create", "POST", "/networks", {"name": name, "bridge": "br2"}),
                     ("network.change", "PATCH", f"/networks/{name}", {"bridge": "br1"}),
                     ("host.change", "PATCH", f"/hosts/{host}", tags),
-                    ("host.maintain", "POST", f"/hosts/{host}/maintain", {}),
+                    ("host.maintain", "POST", f"/hosts/{host}/maintain", {"evacuate": random.random() < 0.3}),
                     ("host.activate", "POST", f"/hosts/{host}/activate", {}),
                     ("network.delete", "DELETE", f"/networks/{name}", None),
                     ("host.enrol", "POST", "/hosts", _spare_host(number)),

@@ -35,7 +35,7 @@ def pins(mapping: Mapping[Any, Any]) -> tuple[tuple[int, tuple[int, ...]], ...]:
 
 def after(world: World, verb: str, body: Mapping[str, Any], hints: Mapping[str, Any]) -> World | None:
     """The world once an operation was carried out in it; None when it could not have been."""
-    if verb != "create" and not world.exists:
+    if verb not in ("create", "adopt") and not world.exists:
         return None
     match verb:
         case "create":
@@ -48,6 +48,8 @@ def after(world: World, verb: str, body: Mapping[str, Any], hints: Mapping[str, 
                 disks=len(body.get("disks", ())),
                 host=body.get("host"),
             )
+        case "adopt":
+            return World(exists=True, state="running", memory_mib=hints["memory_mib"], vcpus=1, host=hints["host"])
         case "delete":
             return World()
         case "start" | "reboot" | "unpause":

@@ -270,6 +270,7 @@ def _starts(ledger: Ledger, picture: Picture) -> list[Finding]:
             "partition.create": body.get("start", False),
             "partition.start": True,
             "partition.reboot": True,
+            "partition.adopt": True,  # somebody started it by hand
             "partition.migrate": not body.get("live", True),
         }.get(operation.verb, False)
         if starts and operation.state is OperationState.SUCCEEDED:
@@ -287,7 +288,7 @@ def _starts(ledger: Ledger, picture: Picture) -> list[Finding]:
     ]
 
 
-def _on_hosts(_ledger: Ledger, picture: Picture) -> list[Finding]:
+def _on_hosts(ledger: Ledger, picture: Picture) -> list[Finding]:
     """What inventory says of each partition stands on its host, once; and hosts have nothing else."""
     bridges = {network["id"]: network["bridge"] for network in picture.networks}
     on: dict[UUID, list[Seen]] = defaultdict(list)
@@ -306,6 +307,8 @@ def _on_hosts(_ledger: Ledger, picture: Picture) -> list[Finding]:
             continue
         findings += _compare(view, here[0], bridges)
     for identity, places in on.items():
+        if identity in ledger.strangers and len(places) == 1:
+            continue  # not adopted yet
         findings.append(
             _finding(f"inventory knows nothing of {places[0].name}, which is on {_where(places)}", identity)
         )
@@ -316,6 +319,7 @@ def _on_hosts(_ledger: Ledger, picture: Picture) -> list[Finding]:
     findings += [
         _finding(f"a stranger on {stranger['host_name']}: {stranger['observed']['name']}", stranger["observed"]["id"])
         for stranger in picture.strangers
+        if UUID(stranger["observed"]["id"]) not in ledger.strangers
     ]
     return findings
 

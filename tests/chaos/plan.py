@@ -184,18 +184,13 @@ def _life(random: Random, name: str, technology: str) -> Life:
     steps = [Step("create", body, random.uniform(0, 0.3))]
     for _ in range(random.randint(5, 9)):
         verb = random.choice(_possible(state, technology))
-        steps.append(
-            Step(verb, _body(random, verb, hosts, technology), random.uniform(0, 0.3), waits=random.random() < 0.8)
-        )
-        state = {
-            "start": "running",
-            "stop": "stopped",
-            "shutdown": "stopped",
-            "pause": "paused",
-            "unpause": "running",
-        }.get(verb, state)
-        if verb in _CHANGE_STATE:  # what follows depends on it
-            steps[-1] = Step(verb, steps[-1].body, steps[-1].pause)
+        body = _body(random, verb, hosts, technology)
+        called_off = verb == "migrate" and random.random() < 0.3
+        waits = not called_off and (verb in _CHANGE_STATE or random.random() < 0.8)
+        steps.append(Step(verb, body, random.uniform(0, 0.3), waits))
+        if called_off:
+            steps.append(Step("cancel", {}, random.uniform(0, 0.3), waits=False))
+        state = _STATE_AFTER.get(verb, state)
     if random.random() < 0.7:
         steps.append(Step("delete", {}, random.uniform(0, 0.3)))
     return Life(name, technology, tuple(steps))
@@ -204,6 +199,13 @@ def _life(random: Random, name: str, technology: str) -> Life:
 _CHANGE_STATE = frozenset(
     {"start", "stop", "shutdown", "reboot", "pause", "unpause", "migrate", "detach_nic", "map_nic", "detach_disk"}
 )
+_STATE_AFTER = {
+    "start": "running",
+    "stop": "stopped",
+    "shutdown": "stopped",
+    "pause": "paused",
+    "unpause": "running",
+}
 _ANY = ("change", "attach_nic", "attach_disk", "migrate")
 _AT_REST = (*_ANY, "start", "start", "resize", "pin", "detach_nic", "map_nic", "detach_disk")
 _POSSIBLE = {

@@ -15,6 +15,7 @@ from chaos.plan import Plan
 from chaos.probe import hangs
 from chaos.report import report
 from chaos.site import Site
+from openqrm.executor_fake.world import FakeWorld
 
 SETTLE_SECONDS = 120.0
 """How long after the load operations may take to end."""
@@ -74,7 +75,9 @@ async def play(plan: Plan, script: Script = Script(), lab: Any = None) -> Outcom
         client.began = began
         client.until = max([plan.seconds, *(fault.at + fault.seconds for fault in plan.faults)]) + script.settle
         meanwhile = [script.meanwhile(site)] if script.meanwhile else []
-        await asyncio.gather(Load(plan, client, site.clock).run(), axe.run(), *meanwhile)
+        await asyncio.gather(
+            Load(plan, client, site.clock, FakeWorld(site.clock, site.stack.fake_hosts)).run(), axe.run(), *meanwhile
+        )
         loaded = client.now
         client.until = loaded + script.settle + SETTLE_SECONDS
         picture = await take_picture(site, script.settle)
