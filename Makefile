@@ -63,7 +63,7 @@ lab: .venv/bin/python ## real hypervisors in namespaces of this machine; needs r
 
 chaos: .venv/bin/python ## a minute of kills and cuts on simulated hosts; SEED=n plays one again
 	$(HEADING) 'the axe, one short round'
-	@OPENQRM_CHAOS_SEED=$(SEED) $(PYTEST) -s tests/chaos/test_short.py
+	@OPENQRM_CHAOS_SEED=$(SEED) $(PYTEST) -s tests/chaos/test_parts.py tests/chaos/test_short.py
 
 test-chaos: .venv/bin/python ## ten rounds of it with real hypervisors; needs root; SEED=n plays one again; ROUNDS=n
 	$(HEADING) 'the axe'
