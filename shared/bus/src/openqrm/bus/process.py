@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import uvloop
 from nats.errors import Error as NatsError
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,12 +46,17 @@ class ProcessSettings(BaseSettings):
     probe_port: int | None = Field(default=None, ge=1, le=65535, description="Port of /health and /metrics; none: off")
 
 
-def run_service(name: str, create: Callable[[Bus, Clock], Service]) -> None:
+def run_service(
+    name: str,
+    create: Callable[[Bus, Clock], Service],
+    make_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+) -> None:
     """Run one service until SIGTERM or SIGINT. `name` is its name on the bus, such as inventory."""
     with one_sentence():
         settings = ProcessSettings()
         configure_logs(settings.log_level, settings.log_json)
-        asyncio.run(_run(name, create, settings))
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            runner.run(_run(name, create, settings))
 
 
 async def _run(name: str, create: Callable[[Bus, Clock], Service], settings: ProcessSettings) -> None:
