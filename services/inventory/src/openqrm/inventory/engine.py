@@ -309,7 +309,7 @@ def no_fit(proposal: PlacementProposal) -> NoFitError:
         "Free capacity, add a host, or ask for less; with wait_for_capacity it waits for room.",
         details={
             "refused_by": proposal.refused_by,
-            "hosts": [refusal.model_dump(mode="json") for refusal in proposal.refusals[:50]],
+            "hosts": [refusal.model_dump(mode="json") for refusal in proposal.refusals],
         },
     )
 

@@ -51,7 +51,7 @@ class Inventory:
         self.placements = asyncio.Semaphore(PLACEMENTS_AT_ONCE)
         self.placement_waits: str | None = None
         """Why placements cannot be asked for at the moment, so that it is told once."""
-        self.place: Callable[[UUID], Coroutine[Any, Any, None]] | None = None
+        self.place: Callable[[UUID, Any], Coroutine[Any, Any, None]] | None = None
         """Finds a host for an operation; set by app.py."""
         self.purge: Callable[[str, UUID], Awaitable[None]] = _nothing_to_purge
         """Drops the routed commands that wait for a host of a technology; set by app.py."""
@@ -86,12 +86,12 @@ class Inventory:
                 expected = isinstance(error, OpenQrmError)
                 self.log.warning("the sweeper will go on", reason=str(error), exc_info=None if expected else error)
 
-    def place_after(self, transaction: Transaction, operation_id: UUID) -> None:
-        """Find a host for an operation once the transaction is committed."""
+    def place_after(self, transaction: Transaction, operation_id: UUID, wanted: Any = None) -> None:
+        """Find a host for an operation once the transaction is committed. `wanted`: what it needs, if it is known."""
 
         async def go_on() -> None:
             if self.place is not None:
-                self.spawn(self.place(operation_id), f"place {operation_id}")
+                self.spawn(self.place(operation_id, wanted), f"place {operation_id}")
 
         transaction.after_commit.append(go_on)
 

@@ -60,12 +60,13 @@ class Pipeline:
                 left = left & passing
         rows = np.flatnonzero(left)
         many_refused = sum(r.count for r in refused)
-        scores_shown = min(len(rows), max(self._explained // 2, self._explained - many_refused))
+        explained = min(request.explained, self._explained)
+        scores_shown = min(len(rows), max(explained // 2, explained - many_refused))
         scores = self._scores(cluster, request, rows, scores_shown)
         return PlacementProposal(
             host_id=scores[0].host_id if scores else None,
             scores=scores,
-            refusals=_refusals(cluster, request, refused, self._explained - scores_shown),
+            refusals=_refusals(cluster, request, refused, explained - scores_shown),
             refused_by={r.by.name: r.count for r in refused},
             hosts_considered=considered,
             projection_sequence=sequence,

@@ -8,6 +8,9 @@ from openqrm.contracts.ids import Tag, Technology
 from openqrm.contracts.message import SCHEDULER, Query
 from openqrm.contracts.technology import Capability
 
+MAX_EXPLAINED = 200
+"""Hosts explained one by one in a proposal; the counts cover all of them."""
+
 
 class PlacementRequest(BaseModel):
     """What a partition needs from a host."""
@@ -27,6 +30,9 @@ class PlacementRequest(BaseModel):
     needs_shared_storage_with: UUID | None = Field(
         default=None,
         description="A host whose storage the chosen one must share, for a move that leaves disks behind",
+    )
+    explained: int = Field(
+        default=MAX_EXPLAINED, ge=2, le=MAX_EXPLAINED, description="Hosts to explain one by one; fewer are faster"
     )
 
 
@@ -50,10 +56,6 @@ class Score(BaseModel):
     host_name: str
     total: float = Field(description="Higher is better")
     parts: dict[str, float] = Field(description="By weigher, each 0..1 before its multiplier")
-
-
-MAX_EXPLAINED = 200
-"""Hosts explained one by one in a proposal; the counts cover all of them."""
 
 
 class PlacementProposal(BaseModel):

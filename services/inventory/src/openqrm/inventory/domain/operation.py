@@ -83,6 +83,11 @@ class Operation:
     ended_at: datetime | None = None
 
     @property
+    def carrier(self) -> dict[str, str]:
+        """The trace that it belongs to, as headers."""
+        return {"traceparent": self.trace_parent} if self.trace_parent else {}
+
+    @property
     def is_ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.state in FINAL_OPERATION_STATES

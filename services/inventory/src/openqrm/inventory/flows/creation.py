@@ -10,6 +10,7 @@ from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.operation import Operation, Phase
 from openqrm.inventory.domain.partition import Nic, Partition, new_nic
 from openqrm.inventory.flows.reconciling import held_on
+from openqrm.inventory.flows.wanted import wanted_by
 from openqrm.inventory.handlers.resolving import check_disk, define_disk, find_network, manifest_of
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
@@ -26,8 +27,6 @@ async def create_partition(inventory: Inventory, command: CreatePartition) -> No
         _check_ceilings(command)
         if command.technology != "any":
             await manifest_of(tx, command.technology)
-        if command.host is not None:
-            await tx.hosts.get_ref(command.host)
         partition = _new_partition(command, inventory)
         for index, spec in enumerate(command.disks):
             check_disk(spec, f"disks.{index}")
@@ -39,7 +38,7 @@ async def create_partition(inventory: Inventory, command: CreatePartition) -> No
         operation.step = "looks for a host"
         await tx.tell_partition(PartitionChanged, partition, operation.id, "create")
         tx.partitions.add(partition)
-        inventory.place_after(tx, operation.id)
+        inventory.place_after(tx, operation.id, await wanted_by(tx, operation, partition, command))
 
     await engine.submit(inventory, command, TargetKind.PARTITION, command.name, use_case)
 

@@ -195,7 +195,7 @@ async def begin_next(inventory: Inventory, partition_id: UUID) -> None:
                 if operation is None:
                     return
                 chosen = operation.id
-                with inventory.tracing.span("begin queued operation", carrier=carrier(operation)):
+                with inventory.tracing.span("begin queued operation", carrier=operation.carrier):
                     await _begin(inventory, tx, operation, partition, command_of(operation))
                     if operation.is_ended:
                         await engine.end(tx, operation, None, operation.result)
@@ -221,11 +221,6 @@ def as_permanent(inventory: Inventory, error: Exception) -> OpenQrmError:
         "cause is mended.",
         code=ProblemCode.INTERNAL,
     )
-
-
-def carrier(operation: Operation) -> dict[str, str]:
-    """The trace that an operation belongs to."""
-    return {"traceparent": operation.trace_parent} if operation.trace_parent else {}
 
 
 # ------------------------------------------------------------------------------------------------ not carried out

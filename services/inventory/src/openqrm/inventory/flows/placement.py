@@ -7,28 +7,29 @@ from openqrm.contracts.errors import TemporaryError
 from openqrm.contracts.execution import ExecuteMigratePartition
 from openqrm.contracts.operation import OperationProgressed
 from openqrm.contracts.partition import CreatePartition, MigratePartition, PartitionChanged
-from openqrm.contracts.placement import PlacementRequest
-from openqrm.contracts.technology import Capability
 from openqrm.inventory import engine
 from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.operation import Operation, Phase
 from openqrm.inventory.domain.partition import Partition
 from openqrm.inventory.flows import creation
-from openqrm.inventory.flows.partitions import as_permanent, carrier, command_of, give_up
+from openqrm.inventory.flows.partitions import as_permanent, command_of, give_up
 from openqrm.inventory.flows.reconciling import held_on
+from openqrm.inventory.flows.wanted import Wanted, wanted_by
 from openqrm.inventory.inventory import Inventory
 from openqrm.inventory.transaction import Transaction
 
 
-async def place(inventory: Inventory, operation_id: UUID) -> None:
+async def place(inventory: Inventory, operation_id: UUID, wanted: Wanted | None = None) -> None:
     """Find a host for an operation that needs one, and go on with it. Harmless when repeated.
+
+    `wanted`: what it needs, when that is known already.
 
     While the scheduler or the database is away, or others are faster, nothing is done, and the sweeper repeats it. Any
     other error ends the operation.
     """
     try:
         async with inventory.placements:
-            await _place(inventory, operation_id)
+            await _place(inventory, operation_id, wanted)
     except engine.ContendedError:
         return  # it says nothing about the other placements
     except TemporaryError as error:
@@ -43,30 +44,24 @@ async def place(inventory: Inventory, operation_id: UUID) -> None:
         inventory.placement_waits = None
 
 
-async def _place(inventory: Inventory, operation_id: UUID) -> None:
-    async with inventory.transaction() as tx:
-        operation = await tx.operations.get(operation_id)
-        if operation is None or operation.phase is not Phase.PLACEMENT or operation.target_id is None:
-            return
-        partition = await tx.partitions.get(operation.target_id)
-        if partition is None:
-            return
-        command = command_of(operation)
-        request = await _placement_request(tx, partition, command)
-    with inventory.tracing.span("place", carrier=carrier(operation)):
+async def _place(inventory: Inventory, operation_id: UUID, wanted: Wanted | None) -> None:
+    if wanted is None and (wanted := await _look_up(inventory, operation_id)) is None:
+        return
+    command, request = wanted.command, wanted.request
+    with inventory.tracing.span("place", carrier=wanted.carrier):
 
         async def placed(tx: Transaction, host_id: UUID) -> bool:
             await tx.hosts.hold(host_id)
-            locked = await tx.partitions.lock(partition.id)
+            partition = await tx.partitions.lock(request.partition_id)
             operation = await engine.in_placement(tx, operation_id)
             host = await tx.hosts.get(host_id)
-            if locked is None or operation is None or locked.operation_id != operation.id:
+            if partition is None or operation is None or partition.operation_id != operation.id:
                 return True  # cancelled or placed meanwhile: nothing is left to do
             if host is None:
                 return False
             if isinstance(command, CreatePartition):
-                return await creation.placed(tx, operation, locked, host, command)
-            return await _migration_placed(tx, operation, locked, host, command)
+                return await creation.placed(tx, operation, partition, host, command)
+            return await _migration_placed(tx, operation, partition, host, command)
 
         await engine.place(
             inventory,
@@ -78,24 +73,16 @@ async def _place(inventory: Inventory, operation_id: UUID) -> None:
         )
 
 
-async def _placement_request(
-    tx: Transaction, partition: Partition, command: CreatePartition | MigratePartition
-) -> PlacementRequest:
-    creating = isinstance(command, CreatePartition)
-    only = (await tx.hosts.get_ref(command.host)).id if command.host is not None else None
-    return PlacementRequest(
-        partition_id=partition.id,
-        technology=None if partition.technology == "any" else partition.technology,
-        memory_mib=partition.memory_mib,
-        vcpus=partition.vcpus,
-        host_tags=partition.host_tags,
-        network_ids=tuple(dict.fromkeys(nic.network_id for nic in partition.nics)),
-        disk_mib=partition.disk_mib(),
-        capabilities=frozenset() if creating else frozenset({Capability.MIGRATION}),
-        only_host_id=only,
-        excluded_host_ids=frozenset({partition.host_id} if partition.host_id else ()),
-        needs_shared_storage_with=None if creating or not partition.leaves_disks_behind else partition.host_id,
-    )
+async def _look_up(inventory: Inventory, operation_id: UUID) -> Wanted | None:
+    """What an operation in its placement phase needs; None when there is nothing to do for it."""
+    async with inventory.transaction() as tx:
+        operation = await tx.operations.get(operation_id)
+        if operation is None or operation.phase is not Phase.PLACEMENT or operation.target_id is None:
+            return None
+        partition = await tx.partitions.get(operation.target_id)
+        if partition is None:
+            return None
+        return await wanted_by(tx, operation, partition, command_of(operation))
 
 
 async def _migration_placed(
