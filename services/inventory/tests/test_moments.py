@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from openqrm.inventory.domain.moments import known_since, seen_at
+from openqrm.inventory.domain.moments import BusClock, known_since, seen_at
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
@@ -35,3 +35,13 @@ def test_what_was_noted_before_the_clock_was_set_back_compares_with_nothing():
     assert known_since(NOW + SECOND, NOW) == NOW + SECOND, "another replica's clock may be a little ahead"
     assert known_since(NOW - HOUR, NOW) == NOW - HOUR
     assert known_since(None, NOW) is None
+
+
+def test_the_clock_of_nats_is_noticed_to_be_set_back():
+    clock = BusClock()
+    assert clock.now(1, NOW, NOW) == NOW
+    assert clock.now(3, NOW + SECOND, NOW) == NOW
+    assert clock.now(2, NOW - HOUR, NOW) == NOW, "an old one that was handled late"
+    assert clock.now(4, NOW - HOUR, NOW) == NOW - HOUR, "a later one with an earlier time"
+    assert clock.now(5, NOW - HOUR + SECOND, NOW) == NOW - HOUR + SECOND
+    assert clock.now(2, NOW - HOUR, NOW) == NOW

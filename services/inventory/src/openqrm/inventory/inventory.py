@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.errors import DuplicateError, OpenQrmError, TemporaryError
+from openqrm.inventory.domain.moments import BusClock
 from openqrm.inventory.ports import Scheduler
 from openqrm.inventory.settings import InventorySettings
 from openqrm.inventory.transaction import AlreadyHandledError, Transaction
@@ -48,6 +49,7 @@ class Inventory:
         """By host: when it was last heard of, not yet written."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.capacity_appeared = asyncio.Event()
+        self.bus_clock = BusClock()
         self.placements = asyncio.Semaphore(PLACEMENTS_AT_ONCE)
         self.placement_waits: str | None = None
         """Why placements cannot be asked for at the moment, so that it is told once."""

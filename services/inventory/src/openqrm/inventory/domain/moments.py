@@ -23,3 +23,25 @@ def seen_at(observed_at: datetime, sent_at: datetime | None, arrived_at: datetim
 def known_since(moment: datetime | None, now: datetime) -> datetime | None:
     """A time that was noted earlier; None when it cannot be compared with."""
     return None if moment is None or moment > now + ASTRAY else moment
+
+
+class BusClock:
+    """Notices that the clock of NATS was set back: a message that comes later in the stream has an earlier time."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[int, datetime] | None = None
+        self._set_back_at: int | None = None
+        """The number of a message after the clock was set back."""
+
+    def now(self, sequence: int, published_at: datetime, now: datetime) -> datetime:
+        """What time it is at the most, for times that NATS gave, when this message is handled.
+
+        `now` is inventory's time: a message may be old, and one that waited is not from before anything for that.
+        """
+        if self._latest is not None and sequence > self._latest[0] and published_at + ASTRAY < self._latest[1]:
+            self._set_back_at = sequence
+            self._latest = None
+        if self._latest is None or published_at > self._latest[1]:
+            self._latest = (sequence, published_at)
+        after = self._set_back_at is not None and sequence >= self._set_back_at
+        return published_at if after else now

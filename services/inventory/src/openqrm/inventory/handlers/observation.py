@@ -107,7 +107,14 @@ async def host_observed(inventory: Inventory, event: HostObserved, delivery: Del
         if _note_facts(host, event.facts):
             tx.tell_host(HostChanged, host, reason="its facts changed")
             inventory.retry_waiting_after(tx)
-        await _compare_all(inventory, tx, host, event.partitions, at)
+        await _compare_all(
+            inventory,
+            tx,
+            host,
+            event.partitions,
+            at,
+            inventory.bus_clock.now(delivery.sequence, delivery.published_at, tx.now),
+        )
         if host.state in _AWAY:
             await _return(inventory, tx, host)
         await tx.hosts.save(host, tx.now)
@@ -126,7 +133,12 @@ def _note_facts(host: Host, facts: HostFacts) -> bool:
 
 
 async def _compare_all(
-    inventory: Inventory, tx: Transaction, host: Host, observed: tuple[ObservedPartition, ...], at: datetime
+    inventory: Inventory,
+    tx: Transaction,
+    host: Host,
+    observed: tuple[ObservedPartition, ...],
+    at: datetime,
+    bus_time: datetime,
 ) -> None:
     """Compare everything that is seen with everything that should be there, and note the strangers."""
     seen = {each.id: each for each in observed}
@@ -137,11 +149,11 @@ async def _compare_all(
     for partition_id, partition in sorted(known.items()):
         if partition_id in strange:
             continue
-        partition.seen_at = known_since(partition.seen_at, tx.now)
+        partition.seen_at = known_since(partition.seen_at, bus_time)
         sighting = Sighting(observed=seen.get(partition_id), reason="", at=at)
         # Most of what is seen is no news. Only for what is, the partition is locked, which reads it anew.
         if reconciling.is_news(partition, sighting, networks):
-            await _compare(inventory, tx, host, partition_id, sighting)
+            await _compare(inventory, tx, host, partition_id, sighting, bus_time)
     await strangers.note(tx, host, [seen[partition_id] for partition_id in strange])
     await strangers.keep_only(tx, host.id, strange)
     await strangers.respect_addresses(inventory, tx, host)
@@ -153,11 +165,14 @@ def _is_ours(partition: Partition | None, host: Host) -> bool:
     return host.id in (partition.host_id, partition.target_host_id)
 
 
-async def _compare(inventory: Inventory, tx: Transaction, host: Host, partition_id: UUID, seen: Sighting) -> bool:
+async def _compare(
+    inventory: Inventory, tx: Transaction, host: Host, partition_id: UUID, seen: Sighting, bus_time: datetime
+) -> bool:
     """Compare one partition; False when it is none of ours on this host."""
     partition = await tx.partitions.lock(partition_id)
     if partition is None or not _is_ours(partition, host):
         return False
+    partition.seen_at = known_since(partition.seen_at, bus_time)
     await reconciling.take_in(inventory, tx, host.id, partition, seen)
     return True
 
@@ -188,7 +203,14 @@ async def partition_observed(inventory: Inventory, event: PartitionObserved, del
             return
         at = seen_at(event.observed_at, delivery.sent_at, delivery.published_at)
         seen = Sighting(observed=event.observed, reason=event.reason.lower(), at=at)
-        if await _compare(inventory, tx, host, event.partition_id, seen):
+        if await _compare(
+            inventory,
+            tx,
+            host,
+            event.partition_id,
+            seen,
+            inventory.bus_clock.now(delivery.sequence, delivery.published_at, tx.now),
+        ):
             return
         if event.observed is None:
             await strangers.forget(tx, host.id, event.partition_id)
