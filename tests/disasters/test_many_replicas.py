@@ -46,7 +46,7 @@ async def _send(plane: ControlPlane, commands: list[Command], replicas: Replicas
     for name in killed:
         replicas.kill(name)
     ended = [await plane.end_of(operation_id) for operation_id in ids]
-    assert Counter(operation.state for operation in ended) == {"succeeded": len(ids)}, ended
+    assert Counter(o.state for o in ended) == {"succeeded": len(ids)}, [o.error for o in ended if o.error]
     assert len(_ends(plane, ids)) == len(ids), "each has one end"
     accepted = Counter(e.operation.id for _, e in plane.events if isinstance(e, OperationAccepted))
     assert {accepted[operation_id] for operation_id in ids} == {1}
