@@ -11,6 +11,7 @@ from openqrm.contracts.execution import ExecutionSucceeded
 from openqrm.contracts.host import HostDisconnected, HostObserved, RemoveHost
 from openqrm.contracts.ids import new_id
 from openqrm.contracts.partition import (
+    CreatePartition,
     DeletePartition,
     ListStrangers,
     MigratePartition,
@@ -264,6 +265,29 @@ async def test_a_report_of_an_earlier_step_is_not_taken_for_the_next_one(plane, 
     assert (await plane.partition(name)).state == "deleting"
     assert (await plane.end_of(command.operation_id)).state == "succeeded"
     assert plane.fake(host).get(view.id) is None
+
+
+async def test_a_creation_whose_host_is_lost_in_the_middle_keeps_what_it_took(plane, name, host):
+    """It may run there by now: only its host can tell, and until then nobody else gets its addresses and capacity."""
+    name = f"{name} !start-slow=1"
+    nics = (NicSpec(network="default"),)
+    command = CreatePartition(name=name, technology="fake", host=host.name, memory_mib=256, nics=nics, start=True)
+    await plane.client.publish(command)
+    await plane.operation(command.operation_id, "running")
+
+    async def defined() -> bool:
+        return plane.fake(host).get(command.partition_id) is not None
+
+    await plane.until(defined)
+    plane.fake(host).lose()
+    assert (await plane.end_of(command.operation_id)).state == "failed"
+    view = await plane.partition(name)
+    assert view.state == "unknown"
+    assert (await plane.host(host.name)).memory_reserved_mib >= 256
+    plane.fake(host).switch_on(view.id)  # it came to run after all
+    plane.fake(host).find()
+    await state(plane, name, "running")
+    assert plane.fake(host).get(view.id).nics[0].mac == (await plane.partition(name)).nics[0].mac
 
 
 async def test_what_was_seen_before_a_creation_and_heard_of_after_it_is_old(plane, name, host):

@@ -85,6 +85,12 @@ DONE_EVENTS: dict[str, type[PartitionEvent]] = {
     "partition.adopt": PartitionChanged,
 }
 
+_CREATION_ENDED: dict[PartitionState, type[PartitionEvent]] = {
+    PartitionState.DELETED: PartitionDeleted,
+    PartitionState.UNKNOWN: PartitionChanged,
+}
+"""What a failed creation is told by, where it did not leave the partition behind."""
+
 _ENDS_IT = frozenset({"partition.stop", "partition.shutdown", "partition.delete"})
 """Verbs after which a stopped partition is no crash, even if they failed."""
 
@@ -340,7 +346,7 @@ async def failed(
             event = PartitionVanished
     elif operation.verb == CreatePartition.subject:
         keeps_reservation = await _after_failed_creation(tx, operation, partition, outcome)
-        event = PartitionDeleted if partition.state is PartitionState.DELETED else PartitionCreated
+        event = _CREATION_ENDED.get(partition.state, PartitionCreated)
     else:
         event = _after_failure(operation, partition, outcome)
     if not keeps_reservation:
@@ -390,6 +396,10 @@ async def _after_failed_creation(
         partition.state = SEEN[observed.state]
         running = observed.state is ObservedState.RUNNING
         partition.desired_state = DesiredState.RUNNING if running else DesiredState.STOPPED
+        return True
+    if _is_unreadable(outcome):
+        # It may be there, and may run: it keeps its addresses and its reservation until its host shows what came of it.
+        partition.state, partition.desired_state = PartitionState.UNKNOWN, DesiredState.STOPPED
         return True
     undo = ExecuteDeletePartition(
         operation_id=operation.id,
