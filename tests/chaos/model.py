@@ -99,6 +99,8 @@ class Possible:
         """An operation ended without success: it did what it should, or nothing."""
         before = set(self.worlds)
         self.succeeded(verb, body, hints)
+        if verb == "create":  # its host was lost in the middle: whether it is there was seen later
+            self.worlds |= {replace(world, state=state) for world in self.worlds for state in ("stopped", "missing")}
         self.worlds |= before
         if verb in ("start", "stop", "shutdown", "reboot"):
             self.worlds |= {

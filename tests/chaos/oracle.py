@@ -300,6 +300,8 @@ def _on_hosts(ledger: Ledger, picture: Picture) -> list[Finding]:
         here = [seen for seen in places if seen.host == view["host_name"]]
         if len(places) > 1:
             findings.append(_finding(f"{view['name']} is on several hosts: {_where(places)}", view["id"]))
+        if view["state"] == "missing" and not places:
+            continue
         if len(here) != 1:
             findings.append(
                 _finding(f"{view['name']} should be on {view['host_name']}, it is on {_where(places)}", view["id"])

@@ -12,7 +12,8 @@ from chaos.plan import QEMU_HOSTS
 from chaos.site import Site
 from chaos.stream import Happening, read_events
 
-QUIET_STATES = frozenset({"running", "stopped", "paused", "crashed"})
+QUIET_STATES = frozenset({"running", "stopped", "paused", "crashed", "missing"})
+"""Whether one may be missing is another question."""
 HOST_QUIET_STATES = frozenset({"ready", "maintenance"})
 
 
