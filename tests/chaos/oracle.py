@@ -284,7 +284,9 @@ def _starts(ledger: Ledger, picture: Picture) -> list[Finding]:
             seen.id,
         )
         for seen in picture.seen
-        if seen.starts is not None and not certain[seen.id] <= seen.starts <= certain[seen.id] + perhaps[seen.id]
+        if seen.starts is not None
+        and seen.id not in ledger.strangers
+        and not certain[seen.id] <= seen.starts <= certain[seen.id] + perhaps[seen.id]
     ]
 
 
