@@ -1,7 +1,7 @@
 """Says what is wrong, knowing only what the client was told and what anybody can see. Pure."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -296,6 +296,13 @@ def _on_hosts(ledger: Ledger, picture: Picture) -> list[Finding]:
     on: dict[UUID, list[Seen]] = defaultdict(list)
     for seen in picture.seen:
         on[seen.id].append(seen)
+    # A migration that came to nothing raised the epoch in inventory alone.
+    not_moved = {
+        happening.view.target_id
+        for happening in picture.events
+        if happening.subject in ("operation.failed", "operation.cancelled")
+        and happening.view.verb == "partition.migrate"
+    }
     findings = []
     for view in picture.partitions:
         places = on.pop(UUID(view["id"]), [])
@@ -309,6 +316,8 @@ def _on_hosts(ledger: Ledger, picture: Picture) -> list[Finding]:
                 _finding(f"{view['name']} should be on {view['host_name']}, it is on {_where(places)}", view["id"])
             )
             continue
+        if UUID(view["id"]) in not_moved and here[0].epoch is not None and here[0].epoch < view["epoch"]:
+            here = [replace(here[0], epoch=view["epoch"])]
         findings += _compare(view, here[0], bridges)
     for identity, places in on.items():
         if identity in ledger.strangers and len(places) == 1:
