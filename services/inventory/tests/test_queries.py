@@ -8,6 +8,7 @@ from openqrm.contracts.ids import new_id
 from openqrm.contracts.operation import GetOperation, ListOperations
 from openqrm.contracts.paging import Paging
 from openqrm.contracts.partition import (
+    DeletePartition,
     GetPartition,
     GetPlacement,
     ListPartitions,
@@ -15,6 +16,7 @@ from openqrm.contracts.partition import (
     MigratePartition,
     PartitionSort,
 )
+from openqrm.contracts.placement import ListPlacements, PlacedPartition
 from openqrm.contracts.resource import GetResource, ListResources
 from openqrm.inventory.views import paging
 
@@ -136,6 +138,25 @@ async def test_get_placement(plane, name, host, other):
     assert (placement.epoch, placement.host_id) == (2, other.id)
     with pytest.raises(PermanentError, match="no partition"):
         await plane.ask(GetPlacement(partition_id=new_id()))
+
+
+async def test_list_placements(plane, name, host, other):
+    made = {(await plane.make(f"{name} {number}", host=host.name, memory_mib=64 + number)).id for number in range(3)}
+    await plane.run(MigratePartition(partition=f"{name} 1", host=other.name))
+    found, after = {}, None
+    while True:
+        page = await plane.ask(ListPlacements(after=after, limit=2))
+        assert len(page.items) <= 2
+        found |= {item.id: item for item in page.items}
+        if page.is_last:
+            break
+        after = page.items[-1].id
+    for partition_id in made:
+        view = (await plane.partition(str(partition_id))).model_dump()
+        assert found[partition_id].model_dump() == {field: view[field] for field in PlacedPartition.model_fields}
+    await plane.run(DeletePartition(partition=f"{name} 1"))
+    left = (await plane.ask(ListPlacements())).items
+    assert len(made & {item.id for item in left}) == 2
 
 
 async def test_list_strangers(plane, host, other):

@@ -9,12 +9,11 @@ import pytest
 
 from openqrm.contracts.host import HostConnection, HostFacts, HostStorage, HostView
 from openqrm.contracts.network import NetworkView
-from openqrm.contracts.placement import PlacementProposal, PlacementRequest
+from openqrm.contracts.placement import PlacedPartition, PlacementProposal, PlacementRequest
 from openqrm.contracts.states import HostState, PartitionState
 from openqrm.contracts.technology import Capability, Manifest
 from openqrm.scheduler.pipeline import Pipeline
 from openqrm.scheduler.projection import Projection
-from openqrm.scheduler.reading import PlacedPartition
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MULTIPLIERS = {"cpu_balance": 1.0, "memory_balance": 1.0, "spread": 0.5}

@@ -7,10 +7,11 @@ import pytest
 
 from openqrm.contracts.errors import TemporaryError
 from openqrm.contracts.paging import Page
-from openqrm.contracts.partition import ListPartitions, PartitionEvent, PartitionView
+from openqrm.contracts.partition import PartitionEvent, PartitionView
+from openqrm.contracts.placement import PlacedPartition, PlacementPage
 from openqrm.contracts.technology import Capability, TechnologyList, TechnologyView
 from openqrm.scheduler.builder import build
-from openqrm.scheduler.reading import ListPlacedPartitions, PlacedPartition, PlacementChanged
+from openqrm.scheduler.reading import PlacementChanged
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -26,6 +27,9 @@ class Inventory:
         self.asked[query.subject].append(query)
         if query.subject == "technology.list":
             return TechnologyList(items=self.lists["technologies"])
+        if query.subject == "placement.list":
+            items = [item for item in self.lists["placement"] if query.after is None or item.id > query.after]
+            return PlacementPage(items=items[:5], is_last=len(items) <= 5)
         items = self.lists[query.subject.split(".")[0]]
         start = int(query.paging.cursor or 0)
         end = start + query.paging.limit
@@ -44,7 +48,7 @@ def inventory(make_host, make_partition, make_network, make_manifest):
     )
     return Inventory(
         host=[make_host(number) for number in range(1, 8)],
-        partition=[make_partition(number, number % 7 + 1) for number in range(23)],
+        placement=sorted((make_partition(number, number % 7 + 1) for number in range(23)), key=lambda each: each.id),
         network=[make_network(number) for number in range(3)],
         technologies=technologies,
     )
@@ -56,14 +60,13 @@ async def test_all_pages_are_read(inventory, projection):
     assert projection.partitions == 23
     assert len(projection.cluster.networks) == 3
     assert projection.cluster.manifests.keys() == {"qemu"}
-    assert [query.paging.cursor for query in inventory.asked["partition.list"]] == [None, "5", "10", "15", "20"]
+    assert [query.paging.cursor for query in inventory.asked["host.list"]] == [None, "5"]
+    assert len(inventory.asked["placement.list"]) == 5
 
 
 async def test_lists_are_sorted_by_what_does_not_change(inventory, projection):
     await build(inventory, projection, page_size=500)
-    assert {query.sort.value for query in inventory.asked["host.list"] + inventory.asked["partition.list"]} == {
-        "created_at"
-    }
+    assert {query.sort.value for query in inventory.asked["host.list"]} == {"created_at"}
 
 
 async def test_an_inventory_that_is_away_is_a_temporary_error(projection):
@@ -81,7 +84,3 @@ def test_the_short_reading_fits_the_contract():
         name: whole[name].annotation for name in PlacedPartition.model_fields
     }
     assert set(PlacementChanged.model_fields) <= set(PartitionEvent.model_fields)
-    assert set(ListPlacedPartitions.model_fields) <= set(ListPartitions.model_fields)
-    asked = ListPlacedPartitions(paging={"limit": 7, "cursor": "c"})
-    assert ListPartitions.model_validate_json(asked.model_dump_json()).paging == asked.paging
-    assert ListPlacedPartitions.result_type() is Page[PlacedPartition]

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from openqrm.contracts.host import HostActivated, HostRemoved
 from openqrm.contracts.network import NetworkCreated, NetworkDeleted
+from openqrm.contracts.placement import PlacedPartition
 from openqrm.contracts.states import PartitionState
 from openqrm.contracts.technology import Capability, ExecutorAnnounced
 from openqrm.scheduler import projection as projection_module
 from openqrm.scheduler.projection import Projection
-from openqrm.scheduler.reading import PlacedPartition, PlacementChanged
+from openqrm.scheduler.reading import PlacementChanged
 
 
 def free(projection: Projection, host: int) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from openqrm.contracts.errors import TemporaryError
 from openqrm.contracts.host import HostActivated, HostChanged
 from openqrm.contracts.message import Kind, messages_of
 from openqrm.contracts.paging import Page
-from openqrm.contracts.placement import ProposePlacement
+from openqrm.contracts.placement import PlacementPage, ProposePlacement
 from openqrm.contracts.technology import TechnologyList
 from openqrm.scheduler.app import SchedulerService, events_are_missing
 from openqrm.scheduler.settings import SchedulerSettings
@@ -51,6 +51,8 @@ class FakeBus:
             raise TemporaryError("No service answers.")
         if query.subject == "technology.list":
             return TechnologyList(items=())
+        if query.subject == "placement.list":
+            return PlacementPage(items=(), is_last=True)
         return Page[object].model_construct(items=self.hosts if query.subject == "host.list" else (), next_cursor=None)
 
     async def follow(self, stream, deliver, from_sequence, subjects, on_anew):

@@ -20,12 +20,11 @@ from harness.row import Goal, Row
 from openqrm.contracts.host import HostConnection, HostFacts, HostStorage, HostView
 from openqrm.contracts.network import NetworkView
 from openqrm.contracts.partition import BlankDisk, CrashPolicy, DiskBus, DiskView, Firmware, NicView, PartitionView
-from openqrm.contracts.placement import MAX_EXPLAINED, PlacementRequest, ProposePlacement
+from openqrm.contracts.placement import MAX_EXPLAINED, PlacedPartition, PlacementRequest, ProposePlacement
 from openqrm.contracts.states import DesiredState, HostState, PartitionState
 from openqrm.contracts.technology import Capability, Manifest
 from openqrm.scheduler.pipeline import Pipeline
 from openqrm.scheduler.projection import Projection
-from openqrm.scheduler.reading import PlacedPartition
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NETWORK = UUID(int=7 << 100)

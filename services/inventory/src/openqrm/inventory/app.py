@@ -66,8 +66,11 @@ class InventoryService:
         self._settings = settings
         self._database = Database(settings.dsn, SCHEMA, settings.pool_size)
         publisher = SurePublisher(bus)
+        self._reading = Database(settings.dsn, SCHEMA, settings.reading_pool_size)
         self._relay = OutboxRelay(self._database, publisher, clock, INVENTORY)
-        self.inventory = Inventory(self._database, self._relay, BusScheduler(bus), clock, settings, tracing)
+        self.inventory = Inventory(
+            self._database, self._reading, self._relay, BusScheduler(bus), clock, settings, tracing
+        )
         self.inventory.place = partial(placement.place, self.inventory)
         self.inventory.purge = self._purge
         self._bus_watch = BusWatch(bus, self.inventory, publisher)
@@ -103,6 +106,7 @@ class InventoryService:
         with suppress(TemporaryError):
             await self._write_heartbeats()
         await self._relay.stop()
+        await self._reading.close()
         await self._database.close()
 
     async def _prepare_database(self) -> None:

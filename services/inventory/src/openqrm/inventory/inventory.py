@@ -32,6 +32,7 @@ class Inventory:
     def __init__(
         self,
         database: Database,
+        reading: Database,
         relay: OutboxRelay,
         scheduler: Scheduler,
         clock: Clock,
@@ -39,6 +40,8 @@ class Inventory:
         tracing: Tracing,
     ) -> None:
         self.database = database
+        self.reading = reading
+        """Connections of their own for questions: these are answered while many commands wait for their turn."""
         self.relay = relay
         self.scheduler = scheduler
         self.clock = clock

@@ -11,6 +11,7 @@ class InventorySettings(BaseSettings):
 
     dsn: str = Field(default="postgresql+asyncpg://openqrm@127.0.0.1/openqrm", repr=False, description="PostgreSQL")
     pool_size: int = Field(default=10, ge=3, le=100, description="Connections to PostgreSQL")
+    reading_pool_size: int = Field(default=4, ge=1, le=100, description="Connections for answering questions, besides")
     mac_quarantine_seconds: int = Field(
         default=24 * 3600, ge=0, description="How long a released MAC address rests before it is given out again"
     )

@@ -39,6 +39,7 @@ from openqrm.contracts.partition import (
     ListStrangers,
     PartitionObserved,
 )
+from openqrm.contracts.placement import ListPlacements
 from openqrm.contracts.resource import GetResource, ListResources
 from openqrm.contracts.technology import ExecutorAnnounced, ListTechnologies
 from openqrm.inventory.flows import adoption, creation, hosts, partitions
@@ -61,6 +62,7 @@ from openqrm.inventory.views import mac as mac_views
 from openqrm.inventory.views import network as network_views
 from openqrm.inventory.views import operation as operation_views
 from openqrm.inventory.views import partition as partition_views
+from openqrm.inventory.views import placement as placement_views
 from openqrm.inventory.views import resource as resource_views
 
 COMMANDS: dict[type[Command], Callable[[Inventory, Any], Awaitable[None]]] = {
@@ -109,6 +111,7 @@ QUERIES: dict[type[Query[Any]], Callable[[Inventory, Any], Awaitable[Any]]] = {
     ListPartitions: partition_views.list_partitions,
     ListStrangers: partition_views.list_strangers,
     GetPlacement: partition_views.get_placement,
+    ListPlacements: placement_views.list_placements,
     GetHost: host_views.get_host,
     ListHosts: host_views.list_hosts,
     GetNetwork: network_views.get_network,

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -9,9 +10,9 @@ from openqrm.contracts.host import HostSort, HostView, ListHosts
 from openqrm.contracts.message import Query
 from openqrm.contracts.network import ListNetworks, NetworkView
 from openqrm.contracts.paging import Page, Paging
+from openqrm.contracts.placement import ListPlacements, PlacedPartition
 from openqrm.contracts.technology import ListTechnologies
 from openqrm.scheduler.projection import Projection
-from openqrm.scheduler.reading import ListPlacedPartitions, PlacedPartition
 
 Result = TypeVar("Result", bound=BaseModel)
 Item = TypeVar("Item", bound=BaseModel)
@@ -44,16 +45,24 @@ async def build(asks: Asks, projection: Projection, page_size: int) -> Projectio
     def hosts(paging: Paging) -> Query[Page[HostView]]:
         return ListHosts(sort=HostSort.CREATED_AT, paging=paging)
 
-    def partitions(paging: Paging) -> Query[Page[PlacedPartition]]:
-        return ListPlacedPartitions(paging=paging)
-
     async for network in _walk(asks, networks, page_size):
         projection.put_network(network)
     async for host in _walk(asks, hosts, page_size):
         projection.put_host(host)
-    async for partition in _walk(asks, partitions, page_size):
+    async for partition in _placements(asks):
         projection.put_partition(partition)
     return projection
+
+
+async def _placements(asks: Asks) -> AsyncIterator[PlacedPartition]:
+    after: UUID | None = None
+    while True:
+        page = await asks.request(ListPlacements(after=after), timeout=LIST_TIMEOUT_SECONDS)
+        for item in page.items:
+            yield item
+        if page.is_last:
+            return
+        after = page.items[-1].id
 
 
 async def _walk(asks: Asks, query: Callable[[Paging], Query[Page[Item]]], page_size: int) -> AsyncIterator[Item]:

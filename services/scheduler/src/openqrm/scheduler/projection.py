@@ -11,11 +11,11 @@ from openqrm.contracts.host import HostEvent, HostView
 from openqrm.contracts.message import Event, Message
 from openqrm.contracts.network import NetworkDeleted, NetworkEvent, NetworkView
 from openqrm.contracts.partition import PartitionEvent
-from openqrm.contracts.placement import PlacementProposal, PlacementRequest
+from openqrm.contracts.placement import PlacedPartition, PlacementProposal, PlacementRequest
 from openqrm.contracts.states import HostState, PartitionState
 from openqrm.contracts.technology import ExecutorAnnounced, Manifest
 from openqrm.scheduler.pipeline import Pipeline
-from openqrm.scheduler.reading import PlacedPartition, PlacementChanged
+from openqrm.scheduler.reading import PlacementChanged
 from openqrm.scheduler.snapshot import Cluster
 from openqrm.scheduler.usage import Load, Tally
 

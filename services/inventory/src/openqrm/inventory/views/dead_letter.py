@@ -11,7 +11,7 @@ from openqrm.inventory.views.paging import page_of, read_page
 
 async def list_dead_letters(inventory: Inventory, query: ListDeadLetters) -> Page[DeadLetter]:
     """Those that were neither replayed nor discarded."""
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         read = await read_page(
             connection, select(dead_letters), dead_letters.c.created_at, dead_letters.c.id, query.paging
         )

@@ -30,7 +30,7 @@ async def get_host(inventory: Inventory, query: GetHost) -> HostView:
         statement = statement.where(
             resources.c.name == ref, resources.c.state.not_in(["deleted", HostState.REMOVED.value])
         )
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         row = (await connection.execute(statement)).mappings().one_or_none()
     if row is None:
         raise NotFoundError(f"There is no host {ref!r}. List the hosts to see which there are.", details={"host": ref})
@@ -50,7 +50,7 @@ async def list_hosts(inventory: Inventory, query: ListHosts) -> Page[HostView]:
         statement = statement.where(resources.c.tags.contains([query.tag]))
     if query.name_contains is not None:
         statement = statement.where(resources.c.name.ilike(f"%{escape_like(query.name_contains)}%"))
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         read = await read_page(connection, statement, _SORT[query.sort], resources.c.id, query.paging)
     items, cursor = page_of(read, (row_to_host(row).view() for row in read.mappings))
     return Page[HostView](items=items, next_cursor=cursor)

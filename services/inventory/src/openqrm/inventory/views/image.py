@@ -23,7 +23,7 @@ async def get_image(inventory: Inventory, query: GetImage) -> ImageView:
     """One by id or name."""
     ref = query.image
     which = images.c.id == UUID(ref) if is_id(ref) else images.c.name == ref
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         row = (await connection.execute(select(images).where(which))).one_or_none()
     if row is None:
         raise NotFoundError(f"There is no image {ref!r}. List the images to see which there are.")
@@ -32,7 +32,7 @@ async def get_image(inventory: Inventory, query: GetImage) -> ImageView:
 
 async def list_images(inventory: Inventory, query: ListImages) -> Page[ImageView]:
     """Images by name."""
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         read = await read_page(connection, select(images), images.c.name, images.c.id, query.paging)
     items, cursor = page_of(read, map(row_to_view, read.rows))
     return Page[ImageView](items=items, next_cursor=cursor)

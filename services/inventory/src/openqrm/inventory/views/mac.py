@@ -24,7 +24,7 @@ async def list_macs(inventory: Inventory, query: ListMacs) -> Page[MacView]:
         statement = statement.where(mac_addresses.c.technology == query.technology)
     if query.state is not None:
         statement = statement.where(mac_addresses.c.state == query.state.value)
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         column = mac_addresses.c.mac
         read = await read_page(connection, statement, column, column, query.paging)
     views = (
@@ -53,7 +53,7 @@ async def list_technologies(inventory: Inventory, _query: ListTechnologies) -> T
     statement = (
         select(technologies, used.c.used).join(used, used.c.name == technologies.c.name).order_by(technologies.c.name)
     )
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         rows = (await connection.execute(statement)).all()
     items = []
     for row in rows:

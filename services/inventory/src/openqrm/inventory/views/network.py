@@ -23,7 +23,7 @@ async def get_network(inventory: Inventory, query: GetNetwork) -> NetworkView:
     """One by id or name."""
     ref = query.network
     which = networks.c.id == UUID(ref) if is_id(ref) else networks.c.name == ref
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         row = (await connection.execute(select(networks).where(which))).one_or_none()
     if row is None:
         raise NotFoundError(f"There is no network {ref!r}. List the networks to see which there are.")
@@ -32,7 +32,7 @@ async def get_network(inventory: Inventory, query: GetNetwork) -> NetworkView:
 
 async def list_networks(inventory: Inventory, query: ListNetworks) -> Page[NetworkView]:
     """Networks by name."""
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         read = await read_page(connection, select(networks), networks.c.name, networks.c.id, query.paging)
     items, cursor = page_of(read, map(row_to_view, read.rows))
     return Page[NetworkView](items=items, next_cursor=cursor)

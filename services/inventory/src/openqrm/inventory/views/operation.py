@@ -11,7 +11,7 @@ from openqrm.inventory.views.paging import page_of, read_page
 
 async def get_operation(inventory: Inventory, query: GetOperation) -> OperationView:
     """One by id."""
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         operation = await read_operation(connection, query.operation_id)
     if operation is None:
         raise NotFoundError(
@@ -29,7 +29,7 @@ async def list_operations(inventory: Inventory, query: ListOperations) -> Page[O
         statement = statement.where(operations.c.verb == query.verb)
     if query.target_id is not None:
         statement = statement.where(operations.c.target_id == query.target_id)
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         read = await read_page(connection, statement, operations.c.created_at, operations.c.id, query.paging)
     items, cursor = page_of(read, (row_to_operation(row).view() for row in read.mappings))
     return Page[OperationView](items=items, next_cursor=cursor)

@@ -38,7 +38,7 @@ _SORT = {
 async def get_partition(inventory: Inventory, query: GetPartition) -> PartitionView:
     """One by id, deleted ones included, or by name."""
     ref = query.partition
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         statement = select_partitions().where(resources.c.kind == ResourceKind.PARTITION.value)
         if is_id(ref):
             statement = statement.where(resources.c.id == UUID(ref))
@@ -70,7 +70,7 @@ async def list_partitions(inventory: Inventory, query: ListPartitions) -> Page[P
         statement = statement.where(resources.c.tags.contains([query.tag]))
     if query.name_contains is not None:
         statement = statement.where(resources.c.name.ilike(f"%{escape_like(query.name_contains)}%"))
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         if query.host is not None:
             host = await read_host_ref(connection, query.host)
             statement = statement.where(partitions.c.host_id == host.id)
@@ -86,7 +86,7 @@ async def list_strangers(inventory: Inventory, query: ListStrangers) -> Page[Str
     statement = select(strangers, resources.c.name.label("host_name")).join(
         resources, resources.c.id == strangers.c.host_id
     )
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         if query.host is not None:
             host = await read_host_ref(connection, query.host)
             statement = statement.where(strangers.c.host_id == host.id)
@@ -109,7 +109,7 @@ async def get_placement(inventory: Inventory, query: GetPlacement) -> Placement:
     statement = select(partitions.c.epoch, partitions.c.host_id, partitions.c.target_host_id).where(
         partitions.c.id == query.partition_id
     )
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         row = (await connection.execute(statement)).one_or_none()
     if row is None:
         raise NotFoundError(f"There is no partition {query.partition_id}.")

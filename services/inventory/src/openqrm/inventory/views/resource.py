@@ -36,7 +36,7 @@ async def get_resource(inventory: Inventory, query: GetResource) -> ResourceView
     """One by id or name; a name that a server and a partition share needs the id."""
     ref = query.resource
     which = resources.c.id == UUID(ref) if is_id(ref) else resources.c.name == ref
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         rows = (await connection.execute(_SELECT.where(which, _LIVE))).all()
     if not rows:
         raise NotFoundError(f"There is no resource {ref!r}. List the resources to see which there are.")
@@ -56,7 +56,7 @@ async def list_resources(inventory: Inventory, query: ListResources) -> Page[Res
         statement = statement.where(resources.c.tags.contains([query.tag]))
     if query.name_contains is not None:
         statement = statement.where(resources.c.name.ilike(f"%{escape_like(query.name_contains)}%"))
-    async with inventory.database.transaction() as connection:
+    async with inventory.reading.transaction() as connection:
         read = await read_page(connection, statement, resources.c.name, resources.c.id, query.paging)
     items, cursor = page_of(read, map(_view, read.rows))
     return Page[ResourceView](items=items, next_cursor=cursor)
