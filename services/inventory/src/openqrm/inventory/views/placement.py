@@ -28,12 +28,12 @@ _AFTER = Statement(_every.where(resources.c.id > bindparam("after")))
 
 
 async def list_placements(inventory: Inventory, query: ListPlacements) -> PlacementPage:
-    """A page of them. Unchecked: they come from columns that hold nothing else."""
+    """A page of them."""
     limit = query.limit
     async with inventory.reading.transaction() as connection:
         if query.after is None:
             rows = await connection.all(_FIRST, limit=limit)
         else:
             rows = await connection.all(_AFTER, after=query.after, limit=limit)
-    items = tuple(PlacedPartition.model_construct(**row) for row in rows)
-    return PlacementPage.model_construct(items=items, is_last=len(rows) < limit)
+    items = tuple(PlacedPartition(**row) for row in rows)
+    return PlacementPage(items=items, is_last=len(rows) < limit)
