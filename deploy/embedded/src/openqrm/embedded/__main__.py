@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from openqrm.bus.process import allow_many_files
 from openqrm.bus.settings import about_a_setting
 from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.errors import OpenQrmError
@@ -113,6 +114,7 @@ def _show(stack: "EmbeddedStack", state: StateFolder) -> None:
 def main() -> int:
     """The entry; no traceback reaches the person who started it."""
     try:
+        allow_many_files()
         return asyncio.run(run(EmbeddedSettings()))
     except StartError as error:
         complain(str(error))

@@ -18,7 +18,7 @@ from openqrm.executor_qemu.metadata import Marks
 from openqrm.executor_qemu.pinning import check_pins, pin_live
 
 KIB_PER_MIB = 1024
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.05
 _CLOSE_ENOUGH_KIB = 1024
 _VCPU_SECONDS = 60.0
 _AGENT_CHANNEL = "devices/channel/target[@name='org.qemu.guest_agent.0']"

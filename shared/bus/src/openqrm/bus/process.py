@@ -1,6 +1,7 @@
 """A service as a process of its own: its bus, its logs, its probe, and a clean end on SIGTERM."""
 
 import asyncio
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ from openqrm.contracts.errors import OpenQrmError
 from openqrm.telemetry.logs import configure_logs
 from openqrm.telemetry.probe import make_probe
 from openqrm.telemetry.tracing import Tracing
+
+
+MANY_FILES = 65_536
+"""Not more: some programs that are started look at every number that a file could have."""
 
 
 class Service(Protocol):
@@ -52,6 +57,7 @@ def run_service(
     make_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
 ) -> None:
     """Run one service until SIGTERM or SIGINT. `name` is its name on the bus, such as inventory."""
+    allow_many_files()
     with one_sentence():
         settings = ProcessSettings()
         configure_logs(settings.log_level, settings.log_json)
@@ -74,6 +80,14 @@ async def _run(name: str, create: Callable[[Bus, Clock], Service], settings: Pro
     if serving is not None:
         await end([serving])
     await service.stop()
+
+
+def allow_many_files() -> None:
+    """Let this process open more files than by default, as far as it may: there is one per connection."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if most == resource.RLIM_INFINITY else min(most, MANY_FILES)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def stop_signals() -> asyncio.Event:
