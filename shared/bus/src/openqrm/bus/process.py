@@ -22,7 +22,6 @@ from openqrm.telemetry.logs import configure_logs
 from openqrm.telemetry.probe import make_probe
 from openqrm.telemetry.tracing import Tracing
 
-
 MANY_FILES = 65_536
 """Not more: some programs that are started look at every number that a file could have."""
 
