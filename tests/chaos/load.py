@@ -38,7 +38,8 @@ class Load:
     async def run(self) -> None:
         """Ask for operations until the plan's time is over, then await what was acknowledged."""
         actors = [self._lead(lives) for lives in self._plan.lives.values()]
-        await asyncio.gather(*actors, self._keep_house(), self._adopt())
+        house = [self._keep_house(), self._adopt()] if actors else []  # without actors a scene is alone
+        await asyncio.gather(*actors, *house)
         await asyncio.gather(*self._left)
 
     @property
