@@ -121,10 +121,10 @@ def _told(ledger: Ledger, picture: Picture) -> list[Finding]:
         if done is None or not promise.verb.startswith("partition."):
             continue
         count = told[promise.operation_id, done]
-        wanted = 1 if promise.state is OperationState.SUCCEEDED else 0
-        if promise.verb == "partition.delete" and not wanted:
-            continue
-        if count != wanted and (wanted or promise.ended):
+        # One that failed may have left what it was to make, or to end; that is a fact, and told as one.
+        most = 0 if promise.refused is not None or promise.state is OperationState.REJECTED else 1
+        least = 1 if promise.state is OperationState.SUCCEEDED else 0
+        if not least <= count <= most:
             findings.append(_finding(f"{done} is told {count} times of {promise}", promise.operation_id))
     return findings
 
