@@ -57,7 +57,7 @@ async def test_passwords_and_tokens_are_not_in_it(admin: httpx.AsyncClient, inve
 
 
 async def test_a_request_does_not_wait_for_the_disk(gateway, inventory) -> None:
-    async with gateway._audit._writing.connect() as connection:
+    async with gateway._audit._own.connect() as connection:
         assert (await connection.execute(text("SHOW synchronous_commit"))).scalar_one() == "off"
     async with gateway.database.transaction() as connection:
         assert (await connection.execute(text("SHOW synchronous_commit"))).scalar_one() == "on"
