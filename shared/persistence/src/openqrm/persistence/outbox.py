@@ -36,9 +36,6 @@ from openqrm.persistence.connection import Connection, Statement
 from openqrm.persistence.database import DATABASE_ERRORS, Database, first_line
 from openqrm.telemetry import metrics
 
-_Row = tuple[int, str, dict[str, str], bytes]
-"""Id, subject, headers and body of one message in the outbox."""
-
 BATCH = 500
 POLL_SECONDS = 0.5
 """How soon another replica's messages are seen; one's own are published at once."""
@@ -52,6 +49,12 @@ class Publisher(Protocol):
         """Publish to a stream and return the sequence.
 
         Raises TemporaryError when it cannot be now, PermanentError when it never can.
+        """
+
+    async def publish_together(self, messages: Sequence[tuple[str, dict[str, str], bytes]]) -> list[int] | None:
+        """Publish messages of one stream, all or none, and return their sequences.
+
+        None when these have to be published one by one. Raises TemporaryError when it cannot be now.
         """
 
 
@@ -117,7 +120,7 @@ WRITE = Statement(
 )
 """Adds messages, in their order."""
 
-_LIST = Statement(text("SELECT id, key, subject, headers, body FROM outbox ORDER BY id LIMIT :batch"))
+_LIST = Statement(text("SELECT id, key, subject, headers, body, history FROM outbox ORDER BY id LIMIT :batch"))
 _DONE = Statement(
     text(
         "WITH done AS (DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[])) "
@@ -212,28 +215,15 @@ class OutboxRelay:
         metrics.OUTBOX_PENDING.labels(self._service).set(len(rows))
         if not rows:
             return False
-        by_key: dict[str, list[_Row]] = defaultdict(list)
-        for row in rows:
-            by_key[row["key"]].append((row["id"], row["subject"], row["headers"], row["body"]))
         published: dict[int, int] = {}
         hopeless: list[int] = []
-
-        async def publish_in_order(messages: list[_Row]) -> None:
-            for identity, subject, headers, body in messages:
-                try:
-                    published[identity] = await self._publisher.publish_kept(subject, headers, body)
-                except PermanentError as error:
-                    # To keep it would hold back everything after it, for ever.
-                    self._log.error(
-                        "a message can never be published and is dropped",
-                        subject=subject,
-                        message_id=headers.get("ce-id"),
-                        bytes=len(body),
-                        reason=error.message,
-                    )
-                    hopeless.append(identity)
-
-        results = await asyncio.gather(*map(publish_in_order, by_key.values()), return_exceptions=True)
+        # What others are to do, and what is told to all: two kinds of streams.
+        kinds = ([row for row in rows if row["history"]], [row for row in rows if not row["history"]])
+        results = await asyncio.gather(
+            self._publish_facts(kinds[0], published, hopeless),
+            self._publish_each(kinds[1], published, hopeless),
+            return_exceptions=True,
+        )
         if published or hopeless:
             await connection.change(
                 _DONE,
@@ -248,3 +238,41 @@ class OutboxRelay:
             self._trouble = None
             self._log.info("the outbox is published again")
         return True
+
+    async def _publish_facts(self, rows: list[Any], published: dict[int, int], hopeless: list[int]) -> None:
+        """Publish facts together, or one by one where that cannot be."""
+        if len(rows) > 1:
+            messages = [(row["subject"], row["headers"], row["body"]) for row in rows]
+            sequences = await self._publisher.publish_together(messages)
+            if sequences is not None:
+                published.update(zip((row["id"] for row in rows), sequences, strict=True))
+                return
+        await self._publish_each(rows, published, hopeless)
+
+    async def _publish_each(self, rows: list[Any], published: dict[int, int], hopeless: list[int]) -> None:
+        """Publish one by one, those with the same key in their order. Raises the first error after trying the rest."""
+        by_key: dict[str, list[Any]] = defaultdict(list)
+        for row in rows:
+            by_key[row["key"]].append(row)
+
+        async def publish_in_order(messages: list[Any]) -> None:
+            for row in messages:
+                try:
+                    published[row["id"]] = await self._publisher.publish_kept(
+                        row["subject"], row["headers"], row["body"]
+                    )
+                except PermanentError as error:
+                    # To keep it would hold back everything after it, for ever.
+                    self._log.error(
+                        "a message can never be published and is dropped",
+                        subject=row["subject"],
+                        message_id=row["headers"].get("ce-id"),
+                        bytes=len(row["body"]),
+                        reason=error.message,
+                    )
+                    hopeless.append(row["id"])
+
+        results = await asyncio.gather(*map(publish_in_order, by_key.values()), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
