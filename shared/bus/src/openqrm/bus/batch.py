@@ -10,6 +10,8 @@ from uuid import uuid4
 
 from nats.aio.client import Client
 
+FEWEST = 16
+"""With fewer a batch takes longer than one by one: the server keeps it aside first. Measured with nats-server 2.15."""
 MAX_BATCH = 1000
 """What the server takes in one batch."""
 BATCH_MARGIN = 256
