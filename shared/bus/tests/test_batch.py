@@ -16,7 +16,8 @@ def message(name: str, size: int = 10) -> tuple[str, dict[str, str], bytes]:
 
 
 @pytest.fixture
-async def bus():
+async def bus(monkeypatch):
+    monkeypatch.setattr("openqrm.bus.bus.FEWEST", 2)
     async with nats_server() as server:
         await server.provision()
         bus = server.bus("inventory")
@@ -44,6 +45,10 @@ async def test_each_has_its_sequence_also_among_others(bus):
     by_sequence = {sequence: name for part in told for sequence, name in part.items()}
     assert len(by_sequence) == 260
     assert {sequence: await kept(bus, sequence) for sequence in by_sequence} == by_sequence
+
+
+async def test_few_are_for_one_by_one(bus):
+    assert await bus.publish_together([message("a")]) is None
 
 
 async def test_one_that_came_before_is_for_one_by_one(bus):

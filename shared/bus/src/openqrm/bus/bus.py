@@ -221,8 +221,8 @@ class Bus:
     async def publish_together(self, messages: Sequence[tuple[str, dict[str, str], bytes]]) -> list[int] | None:
         """Publish messages (subject, headers, body) to one stream, all or none; returns their sequences.
 
-        Ten times as fast as one by one: the server waits for its disk once. None when these have to be published one
-        by one: the server or the stream knows no batches, one was published before, or one is too large.
+        Ten times as fast as one by one: the server waits for its disk once. None when these are better published one
+        by one: they are few, the server or the stream knows no batches, one was published before, one is too large.
         Raises TemporaryError when the server does not confirm in time.
         """
         too_large = (

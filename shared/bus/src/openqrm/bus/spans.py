@@ -68,7 +68,7 @@ class SpanSender(SpanProcessor):
     async def _publish(self, recorded: list[SpansRecorded]) -> None:
         """Together, so that the server waits for its disk once; without a word from it where that cannot be."""
         messages = [self._bus.prepare(each) for each in recorded]
-        if len(messages) == 1 or await self._bus.publish_together(messages) is None:
+        if await self._bus.publish_together(messages) is None:
             for subject, headers, body in messages:
                 await self._bus.client.publish(subject, body, headers=headers)
 

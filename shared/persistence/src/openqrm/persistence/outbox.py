@@ -241,13 +241,14 @@ class OutboxRelay:
 
     async def _publish_facts(self, rows: list[Any], published: dict[int, int], hopeless: list[int]) -> None:
         """Publish facts together, or one by one where that cannot be."""
-        if len(rows) > 1:
-            messages = [(row["subject"], row["headers"], row["body"]) for row in rows]
-            sequences = await self._publisher.publish_together(messages)
-            if sequences is not None:
-                published.update(zip((row["id"] for row in rows), sequences, strict=True))
-                return
-        await self._publish_each(rows, published, hopeless)
+        if not rows:
+            return
+        messages = [(row["subject"], row["headers"], row["body"]) for row in rows]
+        sequences = await self._publisher.publish_together(messages)
+        if sequences is None:
+            await self._publish_each(rows, published, hopeless)
+        else:
+            published.update(zip((row["id"] for row in rows), sequences, strict=True))
 
     async def _publish_each(self, rows: list[Any], published: dict[int, int], hopeless: list[int]) -> None:
         """Publish one by one, those with the same key in their order. Raises the first error after trying the rest."""
