@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ValidationError
 
 from openqrm.bus.access import inbox_prefix
-from openqrm.bus.batch import BATCH_MARGIN, NoBatchesError, publish_batch
+from openqrm.bus.batch import BATCH_MARGIN, FEWEST, NoBatchesError, publish_batch
 from openqrm.bus.delivery import Delivery, GiveUp, judge, problem_of, unreadable
 from openqrm.bus.envelope import ERROR_HEADER, make_headers, time_of
 from openqrm.bus.follow import Followed, Follower
@@ -225,10 +225,10 @@ class Bus:
         by one: they are few, the server or the stream knows no batches, one was published before, one is too large.
         Raises TemporaryError when the server does not confirm in time.
         """
-        too_large = (
-            _wire_size(headers, body) + BATCH_MARGIN > self.client.max_payload for _, headers, body in messages
-        )
-        if self._without_batches == self.connection or any(too_large):
+        if len(messages) < FEWEST or self._without_batches == self.connection:
+            return None
+        limit = self.client.max_payload - BATCH_MARGIN
+        if any(_wire_size(headers, body) > limit for _, headers, body in messages):
             return None
         try:
             last = await publish_batch(self.client, messages, PUBLISH_TIMEOUT_SECONDS)
