@@ -61,9 +61,9 @@ lab: .venv/bin/python ## real hypervisors in namespaces of this machine; needs r
 	$(HEADING) 'lab'
 	@$(PYTEST) tests/lab
 
-chaos: .venv/bin/python ## a minute of kills and cuts on simulated hosts; SEED=n plays one again
+chaos: .venv/bin/python ## a minute of kills and cuts on simulated hosts, the same ones each time; SEED=n for others
 	$(HEADING) 'the axe, one short round'
-	@OPENQRM_CHAOS_SEED=$(SEED) $(PYTEST) -s tests/chaos/test_parts.py tests/chaos/test_short.py
+	@OPENQRM_CHAOS_SEED=$(or $(SEED),860111) $(PYTEST) -s tests/chaos/test_parts.py tests/chaos/test_short.py
 
 test-chaos: .venv/bin/python ## ten rounds of it with real hypervisors; needs root; SEED=n plays one again; ROUNDS=n
 	$(HEADING) 'the axe'
