@@ -322,7 +322,7 @@ async def test_a_service_that_cannot_start_says_why(centre: DataCentre) -> None:
 
 
 def _tries(centre: DataCentre, name: str) -> bool:
-    return "Connect call failed" in centre.log(name)
+    return "bus error" in centre.log(name)
 
 
 async def test_a_service_that_waits_for_nats_ends_when_it_is_told_to(centre: DataCentre) -> None:

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from openqrm.bus.bus import Bus
 from openqrm.bus.settings import BusSettings
-from openqrm.bus.streams import provision
+from openqrm.bus.streams import COMMANDS, provision
 from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.partition import StartPartition
 from openqrm.telemetry.tracing import Tracing
@@ -71,7 +71,8 @@ async def test_it_works_with_tls_and_a_password(server: tuple[NatsServer, Path])
     bus = _bus(running, ca_file, "right")
     await bus.start()
     await provision(bus.js, ["qemu"])
-    assert await bus.publish(StartPartition(partition="web 1")) == 1
+    first = (await bus.stream_state(COMMANDS)).last
+    assert await bus.publish(StartPartition(partition="web 1")) == first + 1
     await bus.stop()
 
 

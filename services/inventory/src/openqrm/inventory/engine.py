@@ -77,7 +77,7 @@ async def submit(
                     await use_case(tx, operation)
                 except ValidationError as error:
                     raise _impossible(error) from error
-                tx.tell_operation(OperationAccepted, operation)
+                tx.tell_operation(OperationAccepted, operation, first=True)
                 if operation.state is OperationState.SUCCEEDED:
                     tx.tell_operation(OperationSucceeded, operation)
                 tx.operations.add(operation)

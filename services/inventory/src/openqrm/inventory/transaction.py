@@ -83,8 +83,8 @@ class Transaction:
         """The networks that a partition's NICs are mapped to."""
         return await self.networks(nic.network_id for nic in partition.nics)
 
-    def send(self, message: Message, about: UUID) -> None:
-        """Publish a message after the commit, in order with the others about the same thing.
+    def send(self, message: Message, about: UUID, first: bool = False) -> None:
+        """Publish a message after the commit, in order with the others about the same thing; `first`: before all.
 
         Raises InvalidError when it would be too large for the bus, so that nothing is done that could not be told.
         """
@@ -94,15 +94,14 @@ class Transaction:
                 f"This makes a message of {len(body)} bytes ({message.subject}), and the bus takes {LARGEST_BODY}. "
                 "Name fewer things in it."
             )
-        self.outgoing.append(
-            Outgoing(
-                key=str(about),
-                subject=address(message),
-                headers=make_headers(message, SERVICE, self.now, about),
-                body=body,
-                history=isinstance(message, Event),
-            )
+        outgoing = Outgoing(
+            key=str(about),
+            subject=address(message),
+            headers=make_headers(message, SERVICE, self.now, about),
+            body=body,
+            history=isinstance(message, Event),
         )
+        self.outgoing.insert(0 if first else len(self.outgoing), outgoing)
 
     async def tell_partition(
         self, event: type[PartitionEvent], partition: Partition, operation_id: UUID | None = None, reason: str = ""
@@ -119,7 +118,7 @@ class Transaction:
         host.updated_at = self.now
         self.send(event(host=host.view(), operation_id=operation_id, reason=reason), host.id)
 
-    def tell_operation(self, event: type[OperationEvent], operation: Operation) -> None:
-        """Tell a fact about an operation; its revision goes up by one. Save it afterwards."""
+    def tell_operation(self, event: type[OperationEvent], operation: Operation, first: bool = False) -> None:
+        """Tell a fact about an operation; its revision goes up by one. Save it afterwards. `first`: see `send`."""
         operation.revision += 1
-        self.send(event(operation=operation.view()), operation.id)
+        self.send(event(operation=operation.view()), operation.id, first)
