@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 from openqrm.contracts.clock import SystemClock
 from openqrm.contracts.errors import InvalidError, TemporaryError
 from openqrm.persistence import outbox as module
-from openqrm.persistence.inbox import forget_old, is_new
+from openqrm.persistence.inbox import NOTE, forget_old
 from openqrm.persistence.outbox import WRITE, OutboxRelay, Outgoing, forget_history, outbox_values
 
 
@@ -220,15 +220,15 @@ async def test_the_history_is_bounded(database, stream):
 
 async def test_the_inbox_knows_what_was_handled(database):
     async with database.transaction() as connection:
-        assert await is_new(connection, "m")
+        assert await connection.change(NOTE, message_id="m") == 1
     async with database.transaction() as connection:
-        assert not await is_new(connection, "m")
+        assert await connection.change(NOTE, message_id="m") == 0
     with pytest.raises(ZeroDivisionError):
         async with database.transaction() as connection:
-            assert await is_new(connection, "n")
+            assert await connection.change(NOTE, message_id="n") == 1
             raise ZeroDivisionError
     async with database.transaction() as connection:
-        assert await is_new(connection, "n"), "what was rolled back was not handled"
+        assert await connection.change(NOTE, message_id="n") == 1, "what was rolled back was not handled"
         await connection.execute(text("UPDATE inbox SET handled_at = now() - interval '4 days' WHERE message_id = 'm'"))
         await forget_old(connection, inbox)
-        assert await is_new(connection, "m")
+        assert await connection.change(NOTE, message_id="m") == 1

@@ -22,11 +22,6 @@ NOTE = Statement(text("INSERT INTO inbox (message_id) VALUES (:message_id) ON CO
 """Notes a message as handled; changes nothing if it was handled before."""
 
 
-async def is_new(connection: Connection, message_id: str) -> bool:
-    """Note a message as handled; False if it was handled before."""
-    return await connection.change(NOTE, message_id=message_id) == 1
-
-
 async def forget_old(connection: Connection, table: Table) -> None:
     """Drop entries that no delivery can ask for any more."""
     await connection.execute(delete(table).where(table.c.handled_at < func.now() - text(f"interval '{KEPT}'")))

@@ -203,8 +203,10 @@ class OutboxRelay:
                 while True:
                     self._wake.clear()
                     if not await self._publish_batch(connection):
+                        # not wait_for: that of Python 3.11 swallows a cancellation when it is woken at the same moment
                         with suppress(TimeoutError):
-                            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+                            async with asyncio.timeout(POLL_SECONDS):
+                                await self._wake.wait()
             finally:
                 with suppress(*DATABASE_ERRORS):
                     await connection.value(_UNLOCK, key=key)
