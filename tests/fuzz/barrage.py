@@ -55,13 +55,13 @@ class Barrage:
             await self.send(model, user, next(damaged))
 
     async def headers(self, model: type[Message]) -> None:
-        """Each kind of damage to one message's headers once, with and without a body."""
+        """Each kind of damage to one message's headers once, with a body that can be read and one that cannot."""
         user = speakers(model)[0]
         subject = model.subject.split(".{")[0]
-        for with_body in (True, False):
-            for damage in hostile(subject, str(new_id())):
-                data = dump(self.prey.sample(model)) if with_body else b""
-                await self.send(model, user, Body("as it should be" if with_body else "nothing at all", data), damage)
+        for damage in hostile(subject, str(new_id())):
+            await self.send(model, user, Body("as it should be", dump(self.prey.sample(model))), damage)
+        for damage in hostile(subject, str(new_id())):
+            await self.send(model, user, Body("garbage", f"garbage {new_id()}".encode()), damage)
 
     async def chance(self, model: type[Message]) -> None:
         """One damage to one message, as chance will have it."""

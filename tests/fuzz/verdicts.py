@@ -52,7 +52,7 @@ def is_kept(sent: Sent) -> bool:
     if sent.answer is None or not sent.answer.done() or sent.answer.exception():
         return False
     word = json.loads(sent.answer.result().body or b"{}")
-    return "seq" in word and not word.get("duplicate")
+    return "seq" in word and "error" not in word and not word.get("duplicate")
 
 
 def is_readable(sent: Sent) -> bool:

@@ -500,6 +500,7 @@ class _Consumer:
         metrics.MESSAGES_HANDLED.labels(self.bus.service, kind, "retry").inc()
 
     def _letter(self, message: Msg, headers: dict[str, str], deliveries: int, problem: Problem) -> DeadLetter:
+        headers = {_storable(name): _storable(value) for name, value in headers.items()}
         body = message.data
         # Base64 makes it a third longer. One that does not fit is told without its body, which nobody could replay.
         if _wire_size(headers, body) * 4 // 3 + LETTER_MARGIN > self.bus.client.max_payload:
@@ -510,7 +511,7 @@ class _Consumer:
         return DeadLetter(
             id=new_id(),
             subject=message.subject,
-            headers={name: _storable(value) for name, value in headers.items()},
+            headers=headers,
             body=body,
             consumer=f"{self.durable.stream}/{self.durable.name}",
             deliveries=deliveries,

@@ -24,7 +24,7 @@ async def host_failed(inventory: Inventory, event: HostFailed, _delivery: Delive
     await inventory.purge(host.technology, host.id)
     error = Problem(
         code=ProblemCode.HOST_FAILED,
-        message=f"The host {host.name!r} failed before it was carried out, or while it was: {event.proof}",
+        message=f"The host {host.name!r} failed before it was carried out, or while it was: {event.proof.rstrip('.')}.",
     )
     for operation in waiting:
         await undelivered.fail(inventory, operation.id, host.technology, error)
