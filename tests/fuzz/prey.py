@@ -53,6 +53,8 @@ class Prey:
         self._raw: dict[str, RawNats] = {}
         self._ids: dict[str, str] = {}
         """What stands for the ids and names of the samples."""
+        self.forged: set[str] = set()
+        """Ids of dead letters that nobody but we told of."""
 
     async def start(self) -> None:
         """Start it and make what it needs."""

@@ -8,6 +8,7 @@ from barrage import Sent
 from pydantic import ValidationError
 
 from openqrm.bus.envelope import ERROR_HEADER
+from openqrm.contracts.dead_letter import MessageDeadLettered
 from openqrm.contracts.errors import Problem, ProblemCode
 from openqrm.contracts.message import Kind, Query
 
@@ -67,6 +68,15 @@ def is_readable(sent: Sent) -> bool:
 def letters_by_body(letters: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
     """How many dead letters there are of each subject and body."""
     return Counter((letter["subject"], letter["body"]) for letter in letters)
+
+
+def forged(sent: list[Sent]) -> set[str]:
+    """The ids of dead letters that we ourselves told of: their reasons are ours."""
+    return {
+        str(MessageDeadLettered.model_validate_json(each.body.data).letter.id)
+        for each in sent
+        if each.model is MessageDeadLettered and is_readable(each)
+    }
 
 
 def badly_explained(letters: list[dict[str, Any]]) -> list[str]:
