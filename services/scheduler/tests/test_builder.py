@@ -1,5 +1,6 @@
 """Building from inventory's lists."""
 
+import gc
 from collections import defaultdict
 from datetime import UTC, datetime
 
@@ -76,6 +77,15 @@ async def test_an_inventory_that_is_away_is_a_temporary_error(projection):
 
     with pytest.raises(TemporaryError):
         await build(Away(), projection, page_size=5)
+
+
+async def test_the_garbage_collector_is_left_as_it_was(inventory, projection):
+    before = gc.get_threshold()
+    await build(inventory, projection, page_size=5)
+    inventory.lists["host"] = None  # cannot be cut into pages
+    with pytest.raises(TypeError):
+        await build(inventory, projection, page_size=5)
+    assert gc.get_threshold() == before
 
 
 def test_the_short_reading_fits_the_contract():

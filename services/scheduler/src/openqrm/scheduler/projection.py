@@ -4,6 +4,7 @@ Views may come late, twice or out of order: of each thing the one with the highe
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -86,22 +87,35 @@ class Projection:
 
     def put_partition(self, view: PlacedPartition) -> None:
         """Take in where a partition is and what it takes; one on the move takes it on both hosts."""
+        self.put_partitions((view,))
+
+    def put_partitions(self, views: Iterable[PlacedPartition]) -> None:
+        """Take in many at once: each host's columns are written once."""
+        touched: set[UUID] = set()
+        for view in views:
+            touched.update(self._place(view))
+        self._refresh(touched)
+
+    def _place(self, view: PlacedPartition) -> tuple[UUID, ...]:
+        """Take in one partition, but for the columns of its hosts, which are returned."""
         known = self._partitions.get(view.id)
         if self._is_old(view.id, view.revision, known.revision if known else None):
-            return
+            return ()
         if known:
-            self._count(known.hosts, known.load, -1)
+            self._tally.add(known.hosts, known.load, -1)
         places = tuple({host for host in (view.host_id, view.target_host_id) if host})
-        if view.state is PartitionState.DELETED:
+        is_gone = view.state is PartitionState.DELETED
+        if is_gone:
             self._partitions.pop(view.id, None)
             self._remember_gone(view.id, view.revision)
         else:
             load = Load(view.memory_mib, view.vcpus)
             self._partitions[view.id] = _Placed(view.revision, places, load)
-            self._count(places, load)
+            self._tally.add(places, load)
         pending = self._pending.get(view.id)
-        if pending and (pending.host_id in places or view.state is PartitionState.DELETED):
+        if pending and (is_gone or pending.host_id in places):
             self._drop_pending(view.id)
+        return places + known.hosts if known else places
 
     def put_network(self, view: NetworkView) -> None:
         """Take in which bridges carry a network."""
@@ -161,7 +175,7 @@ class Projection:
         self._tally.add(host_ids, load, times)
         self._refresh(host_ids)
 
-    def _refresh(self, host_ids: tuple[UUID, ...]) -> None:
+    def _refresh(self, host_ids: Iterable[UUID]) -> None:
         hosts = self.cluster.hosts
         for host_id in host_ids:
             row = hosts.row_of.get(host_id)

@@ -11,6 +11,8 @@ from uuid_utils.compat import uuid7
 MAX_NAME_LENGTH = 200
 """Characters of a name, counted after Unicode normalisation (NFC)."""
 
+_ID_LENGTH = 36
+
 _TOKEN = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -22,6 +24,8 @@ def new_id() -> UUID:
 
 def is_id(text: str) -> bool:
     """Whether the text is a UUID, in the one form that we print it in."""
+    if len(text) != _ID_LENGTH:
+        return False
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:
@@ -36,7 +40,8 @@ def _check_name(name: str) -> str:
         raise ValueError("a name must not begin or end with white space")
     if len(name) > MAX_NAME_LENGTH:
         raise ValueError(f"a name has at most {MAX_NAME_LENGTH} characters, this one has {len(name)}")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Cf", "Zl", "Zp") for c in name):
+    plain = name.isascii() and name.isprintable()  # most are, and each event carries some
+    if not plain and any(unicodedata.category(c) in ("Cc", "Cs", "Cf", "Zl", "Zp") for c in name):
         raise ValueError("a name must not contain control characters or line breaks")
     if is_id(name):
         raise ValueError("a name must not look like an id (UUID), since names and ids are used in the same places")

@@ -24,7 +24,8 @@ _every = (
     .limit(bindparam("limit"))
 )
 _FIRST = Statement(_every)
-_AFTER = Statement(_every.where(resources.c.id > bindparam("after")))
+# Said of both tables: else each page reads the partitions' ids from the first on.
+_AFTER = Statement(_every.where(resources.c.id > bindparam("after"), partitions.c.id > bindparam("after")))
 
 
 async def list_placements(inventory: Inventory, query: ListPlacements) -> PlacementPage:
