@@ -11,12 +11,13 @@ import os
 import resource
 import sys
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness.bench import Bench, say
-from harness.row import Explain, Row
+from harness.row import Attempt, Explain, Row, failure
 from harness.table import figure, render, verdict
 
 FOLDER = Path(__file__).resolve().parent
@@ -36,21 +37,30 @@ async def measure_group(name: str, bench: Bench) -> list[Row]:
     """All rows of one group; what keeps it from being measured becomes a failed row."""
     module = importlib.import_module(f"rows.{name}")
     rows: list[Row] = []
+    limit = getattr(module, "LIMIT_SECONDS", LIMIT_SECONDS) + bench.flat_seconds
     try:
-        async with asyncio.timeout(getattr(module, "LIMIT_SECONDS", LIMIT_SECONDS) + bench.flat_seconds):
-            async for row in module.measure(bench):
-                row.group = name
-                rows.append(row)
-                say(f"{row.name}: {figure(row.value)} {row.unit} {verdict(row)}")
-                if row.met is False and row.explain is not None:
-                    row.explanation = await explained(row.explain)
-    except Exception as error:  # noqa: BLE001 - a row that cannot be measured must not keep the others from it
-        reason = f"{type(error).__name__}: {error}".strip(": ")
-        rows.append(Row(name, None, "", failed=reason[:900]))
-        rows[-1].group = name
-        say(f"{name}: FAILED: {reason[:300]}")
-        await bench.close()  # what the group left behind may be broken
+        async with asyncio.timeout(limit), aclosing(module.measure(bench)) as items:
+            async for item in items:
+                for row in await item.rows() if isinstance(item, Attempt) else [item]:
+                    rows.append(row)
+                    await tell(row)
+    except Exception as error:  # noqa: BLE001 - a group that cannot be measured must not keep the others from it
+        late = TimeoutError(f"the group was not measured within {limit:g} s")
+        rows.append(failure(name, late if isinstance(error, TimeoutError) else error))
+        await tell(rows[-1])
+    for row in rows:
+        row.group = name
+    if any(row.failed for row in rows):
+        await bench.close()  # what is left behind may be broken
     return rows
+
+
+async def tell(row: Row) -> None:
+    """Say what was measured, and look where the time goes if that misses its goal."""
+    said = f"FAILED: {row.failed[:300]}" if row.failed else f"{figure(row.value)} {row.unit} {verdict(row)}"
+    say(f"{row.name}: {said}")
+    if row.met is False and row.explain is not None:
+        row.explanation = await explained(row.explain)
 
 
 async def explained(explain: Explain) -> str:

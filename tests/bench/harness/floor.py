@@ -1,6 +1,8 @@
 """Starts the floor's process (../floor.py) on a stack's NATS and PostgreSQL."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from harness.http import HttpConnection
@@ -8,6 +10,17 @@ from harness.stack import PYTHON, Stack, free_port
 
 PROGRAM = Path(__file__).resolve().parents[1] / "floor.py"
 FLOOR = "floor: HTTP, 2 x JetStream out and back, 1 commit"
+
+
+@asynccontextmanager
+async def floor_of(stack: Stack) -> AsyncIterator[int]:
+    """The port of the floor's process, which runs as long as the context."""
+    port = await start_floor(stack)
+    try:
+        yield port
+    finally:
+        if "floor" in stack.processes:
+            await stack.stop("floor")
 
 
 async def start_floor(stack: Stack) -> int:

@@ -1,6 +1,6 @@
 """One line of the table: what was measured, what it is held against, and whether that is good enough."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,22 @@ class Goal:
 
     def __str__(self) -> str:
         return f"{self.side} {self.limit:g}" + ("x" if self.of == "ratio" else "")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Rows that are still to be measured. Should that fail, one row of this name says so, and the next are measured."""
+
+    name: str
+    measure: Callable[[], Awaitable["Row | Sequence[Row]"]]
+
+    async def rows(self) -> list["Row"]:
+        """Measure them."""
+        try:
+            found = await self.measure()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the others from being measured
+            return [failure(self.name, error)]
+        return [found] if isinstance(found, Row) else list(found)
 
 
 @dataclass
@@ -86,3 +102,8 @@ class Row:
             "note": self.note or None,
             "explanation": self.explanation or None,
         }
+
+
+def failure(name: str, error: Exception) -> Row:
+    """The row of something that could not be measured."""
+    return Row(name, None, "", failed=f"{type(error).__name__}: {error}".strip(": ")[:900])

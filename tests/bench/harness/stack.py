@@ -163,9 +163,12 @@ class Stack:
 
     async def database(self, service: str = "inventory") -> "asyncpg.Connection[asyncpg.Record]":
         """A connection to a service's database as PostgreSQL's administrator."""
-        return await asyncpg.connect(
-            host=str(self.postgres.socket_folder), user=SUPERUSER, password=_ADMIN, database=f"openqrm_{service}"
-        )
+        return await asyncpg.connect(**self.database_access(service))
+
+    def database_access(self, service: str = "inventory") -> dict[str, str]:
+        """What asyncpg.connect takes to reach a service's database as PostgreSQL's administrator."""
+        place = str(self.postgres.socket_folder)
+        return {"host": place, "user": SUPERUSER, "password": _ADMIN, "database": f"openqrm_{service}"}
 
     def log(self, name: str) -> str:
         """What a process wrote."""
@@ -193,9 +196,12 @@ class Stack:
         await self._commands("/hosts", bodies)
         return names
 
-    async def partitions(self, hosts: Sequence[str], count: int, *, start: bool) -> list[str]:
-        """Make partitions with a disk and a NIC, spread over the hosts, and return their ids."""
-        bodies = [partition_body(self.name("partition"), hosts[i % len(hosts)], start=start) for i in range(count)]
+    async def partitions(self, hosts: Sequence[str], count: int, *, start: bool, devices: int = 1) -> list[str]:
+        """Make partitions with so many disks and NICs, spread over the hosts, and return their ids."""
+        bodies = [
+            partition_body(self.name("partition"), hosts[i % len(hosts)], start=start, devices=devices)
+            for i in range(count)
+        ]
         return [str(operation["target_id"]) for operation in await self._commands("/partitions", bodies)]
 
     def name(self, kind: str) -> str:
@@ -259,14 +265,14 @@ class Stack:
             return False
 
 
-def partition_body(name: str, host: str | None, *, start: bool) -> dict[str, Any]:
-    """The body of POST /partitions: one disk, one NIC, so that a start carries what a real one does."""
+def partition_body(name: str, host: str | None, *, start: bool, devices: int = 1) -> dict[str, Any]:
+    """The body of POST /partitions: one disk, one NIC, so that a start carries what a real one does; or more."""
     return {
         "name": name,
         "technology": "fake",
         "memory_mib": 256,
-        "disks": [{"source": {"kind": "blank", "size_mib": 64}}],
-        "nics": [{"network": "default"}],
+        "disks": [{"source": {"kind": "blank", "size_mib": 64}}] * devices,
+        "nics": [{"network": "default"}] * devices,
         "start": start,
         **({"host": host} if host else {}),
     }

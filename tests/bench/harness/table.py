@@ -11,6 +11,8 @@ def figure(number: float | None) -> str:
     """A number with about three digits that mean something."""
     if number is None:
         return ""
+    if number == 0:
+        return "0"
     if abs(number) >= 100:
         return f"{number:,.0f}"
     return f"{number:.3g}" if abs(number) < 10 else f"{number:.1f}"

@@ -3,14 +3,15 @@
 import asyncio
 import statistics
 from collections.abc import AsyncIterator
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from harness.bench import Bench
-from harness.floor import FLOOR, start_floor
+from harness.floor import FLOOR, floor_of
 from harness.http import HttpConnection
 from harness.processes import cpu_of, usage_text
-from harness.row import Goal, Row
+from harness.row import Attempt, Goal, Row
 from harness.stack import Stack
 
 ORDER = 2
@@ -118,29 +119,35 @@ async def stopped_partitions(stack: Stack, count: int) -> list[str]:
     return known
 
 
-async def measure(bench: Bench) -> AsyncIterator[Row]:
+async def measured(
+    bench: Bench, stack: Stack, floor_port: int, partitions: list[str], name: str, in_flight: int
+) -> Row:
+    """The load, and the floor with as much in flight."""
+    arguments = {**stack.access(), "partitions": partitions, "in_flight": in_flight}
+    result = await bench.load(drive, **arguments, seconds=SECONDS)
+    floor = await bench.load(drive_floor, port=floor_port, in_flight=in_flight, seconds=FLOOR_SECONDS)
+
+    async def again() -> dict[str, Any]:
+        return await bench.load(drive, **arguments, seconds=SECONDS)
+
+    return Row(
+        name,
+        result["commands"] / result["seconds"],
+        "/s",
+        FLOOR,
+        floor,
+        Goal(150, ">=") if in_flight == max(IN_FLIGHT) else None,
+        note=note_of(result),
+        flaw=flaw_of(result),
+        explain=bench.profiled(stack, again),
+    )
+
+
+async def measure(bench: Bench) -> AsyncIterator[Attempt]:
     """A row for each number in flight; the goal is for the most."""
     stack = await bench.stack()
     partitions = await stopped_partitions(stack, max(IN_FLIGHT))
-    floor_port = await start_floor(stack)
-    for in_flight in IN_FLIGHT:
-        arguments = {**stack.access(), "partitions": partitions, "in_flight": in_flight}
-        result = await bench.load(drive, **arguments, seconds=SECONDS)
-
-        floor = await bench.load(drive_floor, port=floor_port, in_flight=in_flight, seconds=FLOOR_SECONDS)
-
-        async def again(arguments: dict[str, Any] = arguments) -> dict[str, Any]:
-            return await bench.load(drive, **arguments, seconds=SECONDS)
-
-        yield Row(
-            f"commands per second, {in_flight} in flight",
-            result["commands"] / result["seconds"],
-            "/s",
-            FLOOR,
-            floor,
-            goal=Goal(150, ">=") if in_flight == max(IN_FLIGHT) else None,
-            note=note_of(result),
-            flaw=flaw_of(result),
-            explain=bench.profiled(stack, again),
-        )
-    await stack.stop("floor")
+    async with floor_of(stack) as floor_port:
+        for in_flight in IN_FLIGHT:
+            name = f"commands per second, {in_flight} in flight"
+            yield Attempt(name, partial(measured, bench, stack, floor_port, partitions, name, in_flight))

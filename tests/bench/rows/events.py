@@ -5,12 +5,16 @@ import os
 import statistics
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
+import nats
 from harness.bench import Bench
+from harness.floor import floor_of
 from harness.processes import cpu_of, usage_text
-from harness.row import Goal, Row
+from harness.row import Attempt, Goal, Row
+from harness.stack import Stack
 
 from openqrm.bus.bus import Bus
 from openqrm.bus.settings import BusSettings
@@ -21,10 +25,11 @@ from openqrm.telemetry.tracing import Tracing
 
 ORDER = 5
 SIZES = (10, 100, 1000)
-EVENTS = 40
-INTERVAL_SECONDS = 0.4
+EVENTS = 30
+INTERVAL_SECONDS = 0.5
 FOLLOW_SECONDS = 30.0
 SUBJECT = "partition.observed"
+FLOOR_SUBJECT = "floor.event"
 _MARK = b"sent at "
 
 
@@ -87,75 +92,113 @@ class Listener(asyncio.Protocol):
             self._transport.abort()
 
 
-async def listen(
-    port: int, token: str, pids: dict[str, int], nats: dict[str, str], clients: int, events: int
-) -> dict[str, Any]:
-    """Connect the clients, publish as the executor does, and gather how late each event came to each client."""
-    loop = asyncio.get_running_loop()
+def request_of(port: int, token: str, path: str) -> bytes:
+    """What opens a WebSocket."""
     key = b64encode(os.urandom(16)).decode()
-    request = (
-        f"GET /api/v1/events/ws?subject={SUBJECT} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
         f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
         f"Authorization: Bearer {token}\r\n\r\n"
     ).encode()
+
+
+async def followers(port: int, request: bytes, clients: int) -> list[Listener]:
+    """So many clients that follow the events."""
     listeners: list[Listener] = []
     for _ in range(clients):
-        _, listener = await loop.create_connection(lambda: Listener(request), "127.0.0.1", port)
+        _, listener = await asyncio.get_running_loop().create_connection(lambda: Listener(request), "127.0.0.1", port)
         listeners.append(listener)
         await asyncio.wait_for(listener.follows, FOLLOW_SECONDS)
-    clock = SystemClock()
-    bus = Bus(BusSettings(**nats), "executor-fake", clock, Tracing("executor-fake"))
-    await bus.connect()
-    before, began = cpu_of(pids), perf_counter()
-    for _ in range(events):
-        await bus.publish(
-            PartitionObserved(
-                host_id=new_id(), partition_id=new_id(), observed=None, reason=f"sent at {perf_counter()!r}",
-                observed_at=clock.now(),
-            )
-        )  # fmt: skip
-        await clock.sleep(INTERVAL_SECONDS)
-    await clock.sleep(1.0)
-    after, ended = cpu_of(pids), perf_counter()
-    await bus.stop()
-    lost = [listener.lost for listener in listeners if listener.lost]
-    for listener in listeners:
-        listener.close()
+    return listeners
+
+
+def gathered(listeners: list[Listener]) -> dict[str, Any]:
+    """How late the events came: how many, least, median, p95, most; what clients were lost."""
     late = sorted(seconds for listener in listeners for seconds in listener.lateness)
     return {
         "came": len(late),
         "late": [late[0], statistics.median(late), late[int(len(late) * 0.95)], late[-1]] if late else [],
-        "lost": lost[:3],
-        "before": before,
-        "after": after,
-        "seconds": ended - began,
+        "lost": [listener.lost for listener in listeners if listener.lost][:3],
     }
 
 
-async def measure(bench: Bench) -> AsyncIterator[Row]:
+async def listen(
+    port: int, token: str, pids: dict[str, int], floor_port: int, executor: dict[str, str], floor: dict[str, str],
+    clients: int, events: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Connect the clients of both; publish as the executor does and to the floor, in turns, and see when it came."""
+    path = f"/api/v1/events/ws?subject={SUBJECT}"
+    product = await followers(port, request_of(port, token, path), clients)
+    bare = await followers(floor_port, request_of(floor_port, "", "/"), clients)
+    clock = SystemClock()
+    bus = Bus(BusSettings(**executor), "executor-fake", clock, Tracing("executor-fake"))
+    await bus.connect()
+    client = await nats.connect(floor["url"], user=floor["user"], password=floor["password"])
+    stream = client.jetstream()
+    before, began = cpu_of(pids), perf_counter()
+    for _ in range(events):
+        await bus.publish(event_of(clock))
+        await clock.sleep(INTERVAL_SECONDS / 2)
+        await stream.publish(FLOOR_SUBJECT, event_of(clock).model_dump_json().encode())
+        await clock.sleep(INTERVAL_SECONDS / 2)
+    await clock.sleep(1.0)
+    after, ended = cpu_of(pids), perf_counter()
+    await bus.stop()
+    await client.close()
+    results = {"product": gathered(product), "floor": gathered(bare)}
+    for listener in (*product, *bare):
+        listener.close()
+    return {**results, "before": before, "after": after, "seconds": ended - began}
+
+
+def event_of(clock: SystemClock) -> PartitionObserved:
+    """An event that says when it was made."""
+    reason = f"sent at {perf_counter()!r}"
+    return PartitionObserved(
+        host_id=new_id(), partition_id=new_id(), observed=None, reason=reason, observed_at=clock.now()
+    )
+
+
+def login_of(stack: Stack, service: str) -> dict[str, str]:
+    """How a service reaches NATS."""
+    user = stack.environment(service)
+    return {word: user[f"OPENQRM_NATS_{word.upper()}"] for word in ("url", "user", "password")}
+
+
+async def measured(bench: Bench, stack: Stack, floor_port: int, name: str, clients: int) -> Row:
+    """So many clients of the gateway, and as many of the floor."""
+    arguments = {
+        **stack.access(), "floor_port": floor_port, "executor": login_of(stack, "executor-fake"),
+        "floor": login_of(stack, "provisioner"), "clients": clients, "events": EVENTS,
+    }  # fmt: skip
+    result = await bench.load(listen, **arguments)
+    for who in ("product", "floor"):
+        if result[who]["came"] != clients * EVENTS:
+            lost = result[who]["lost"]
+            raise RuntimeError(f"{who}: {result[who]['came']} of {clients * EVENTS} came; clients lost: {lost}")
+    least, median, late, most = (seconds * 1e3 for seconds in result["product"]["late"])
+    usage = usage_text(result["before"], result["after"], clients * EVENTS, result["seconds"])
+
+    async def again() -> dict[str, Any]:
+        return await bench.load(listen, **arguments)
+
+    return Row(
+        name,
+        late,
+        "ms",
+        "floor: nats-py to bare WebSockets, p95",
+        result["floor"]["late"][2] * 1e3,
+        Goal(100) if clients == max(SIZES) else None,
+        note=f"{1 / INTERVAL_SECONDS:g} events a second, {clients * EVENTS:,} deliveries: first {least:.1f} ms, "
+        f"median {median:.1f} ms, last {most:.1f} ms\n" + usage.replace("per command", "per delivery"),
+        explain=bench.profiled(stack, again),
+    )
+
+
+async def measure(bench: Bench) -> AsyncIterator[Attempt]:
     """A row for each number of clients; the goal is for the most."""
     stack = await bench.stack()
-    user = stack.environment("executor-fake")
-    nats = {word: user[f"OPENQRM_NATS_{word.upper()}"] for word in ("url", "user", "password")}
-    for clients in SIZES:
-        arguments = {**stack.access(), "nats": nats, "clients": clients}
-        result = await bench.load(listen, **arguments, events=EVENTS)
-        if result["came"] != clients * EVENTS:
-            raise RuntimeError(f"{result['came']} of {clients * EVENTS} came; clients lost: {result['lost']}")
-        least, median, late, most = (seconds * 1e3 for seconds in result["late"])
-
-        async def again(arguments: dict[str, Any] = arguments) -> dict[str, Any]:
-            return await bench.load(listen, **arguments, events=EVENTS)
-
-        yield Row(
-            f"executor's publish to WebSocket client, p95, {clients:,} clients",
-            late,
-            "ms",
-            goal=Goal(100) if clients == max(SIZES) else None,
-            note=f"{1 / INTERVAL_SECONDS:g} events a second, {result['came']:,} deliveries: first {least:.1f} ms, "
-            f"median {median:.1f} ms, last {most:.1f} ms\n"
-            + usage_text(result["before"], result["after"], result["came"], result["seconds"]).replace(
-                "per command", "per delivery"
-            ),
-            explain=bench.profiled(stack, again),
-        )
+    async with floor_of(stack) as floor_port:
+        for clients in SIZES:
+            name = f"executor's publish to WebSocket client, p95, {clients:,} clients"
+            yield Attempt(name, partial(measured, bench, stack, floor_port, name, clients))

@@ -2,19 +2,22 @@
 
 import statistics
 from collections.abc import AsyncIterator
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from harness.bench import Bench
-from harness.floor import FLOOR, start_floor
+from harness.floor import FLOOR, floor_of
 from harness.http import HttpConnection
-from harness.row import Goal, Row
+from harness.row import Attempt, Goal, Row
 from harness.spans import waterfall
 from harness.stack import Stack
 
 ORDER = 1
 ROUNDS = 60
 WARM_UP = 10
+DEVICES = (1, 4, 16)
+"""Disks, and as many NICs, of the partitions that are started."""
 TRACED = 12
 """Starts whose spans are read when the goal is missed."""
 
@@ -49,34 +52,38 @@ async def spans_of(stack: Stack, operations: list[str]) -> list[list[dict[str, A
         return [(await http.get(f"/traces/{operation}"))["spans"] for operation in operations]
 
 
-async def measure(bench: Bench) -> AsyncIterator[Row]:
-    """The row."""
+async def measured(bench: Bench, stack: Stack, hosts: list[str], floor_port: int, name: str, devices: int) -> Row:
+    """Partitions with so many disks and as many NICs, in turns with the floor."""
+    partitions = await stack.partitions(hosts, 4, start=False, devices=devices)
+    arguments = {**stack.access(), "floor_port": floor_port, "partitions": partitions}
+    result = await bench.load(alternate, **arguments, rounds=ROUNDS)
+    starts, floors = result["starts"], result["floors"]
+
+    async def explain() -> str:
+        text = waterfall(await spans_of(stack, result["operations"]))
+        again = bench.profiled(stack, lambda: bench.load(alternate, **arguments, rounds=4 * ROUNDS))
+        return f"{text}\n{await again()}"
+
+    return Row(
+        name,
+        statistics.median(starts) * 1e3,
+        "ms",
+        FLOOR,
+        statistics.median(floors) * 1e3,
+        Goal(3, "<=", "ratio") if devices == DEVICES[0] else None,
+        note=f"p95 {_p95(starts):.1f} ms, floor's p95 {_p95(floors):.1f} ms",
+        explain=explain,
+    )
+
+
+async def measure(bench: Bench) -> AsyncIterator[Attempt]:
+    """A row for each number of disks and NICs; the goal is for the usual one."""
     stack = await bench.stack()
     hosts = await stack.hosts(1)
-    partitions = await stack.partitions(hosts, 4, start=False)
-    floor_port = await start_floor(stack)
-    try:
-        arguments = {**stack.access(), "floor_port": floor_port, "partitions": partitions}
-        result = await bench.load(alternate, **arguments, rounds=ROUNDS)
-        starts, floors = result["starts"], result["floors"]
-
-        async def explain() -> str:
-            text = waterfall(await spans_of(stack, result["operations"]))
-            again = bench.profiled(stack, lambda: bench.load(alternate, **arguments, rounds=4 * ROUNDS))
-            return f"{text}\n{await again()}"
-
-        yield Row(
-            "partition.start to running, one at a time, median",
-            statistics.median(starts) * 1e3,
-            "ms",
-            FLOOR,
-            statistics.median(floors) * 1e3,
-            Goal(3, "<=", "ratio"),
-            note=f"p95 {_p95(starts):.1f} ms, floor's p95 {_p95(floors):.1f} ms",
-            explain=explain,
-        )
-    finally:
-        await stack.stop("floor")
+    async with floor_of(stack) as floor_port:
+        for devices in DEVICES:
+            name = f"partition.start to running, one at a time, {devices} disks and NICs, median"
+            yield Attempt(name, partial(measured, bench, stack, hosts, floor_port, name, devices))
 
 
 def _p95(seconds: list[float]) -> float:

@@ -129,15 +129,19 @@ class HostLink:
             raise HostUnreachableError(problem.message, retry_after=RETRY_HOST_SECONDS) from error
 
     @contextlib.asynccontextmanager
-    async def dedicated(self) -> AsyncIterator[Session]:
-        """A connection of its own for something that takes long; cutting it is what ends that something."""
-        session = await self._open(None)
+    async def dedicated(self, *, reuse: bool = False) -> AsyncIterator[Session]:
+        """A connection of its own for something that takes long; cutting it is what ends that something.
+
+        With `reuse` it may be one that calls were made on, and is kept for calls if nothing was raised.
+        """
+        session = await (self._idle_session() if reuse else self._open(None))
         self._others.add(session)
+        is_done = False
         try:
             yield session
+            is_done = True
         finally:
-            self._others.discard(session)
-            session.close()
+            self._give_back(session, lost=session.lost or not (reuse and is_done))
 
     async def close(self) -> None:
         """Let go of the host for good."""

@@ -67,6 +67,18 @@ def find_domain(connection: Any, partition_id: UUID) -> Any | None:
         raise
 
 
+def need_domain(connection: Any, partition: PartitionDefinition) -> Any:
+    """The partition's domain, nothing read of it; raises NotFoundError when the host does not have it."""
+    domain = find_domain(connection, partition.id)
+    if domain is None:
+        raise _not_there(partition)
+    return domain
+
+
+def _not_there(partition: PartitionDefinition) -> NotFoundError:
+    return NotFoundError(f"The host does not have {called(partition)} (libvirt domain {partition.id}).")
+
+
 def look(connection: Any, partition_id: UUID) -> Sight | None:
     """Find the domain and read everything about it."""
     domain = find_domain(connection, partition_id)
@@ -95,7 +107,7 @@ def need(connection: Any, partition: PartitionDefinition) -> Sight:
     """Like look; raises NotFoundError when the host does not have it."""
     sight = look(connection, partition.id)
     if sight is None:
-        raise NotFoundError(f"The host does not have {called(partition)} (libvirt domain {partition.id}).")
+        raise _not_there(partition)
     return sight
 
 

@@ -12,13 +12,17 @@ from openqrm.driver.capabilities import Work
 from openqrm.executor_qemu.connection import HostLink
 from openqrm.executor_qemu.domain_reading import is_emulated, parse_xml, read_size
 from openqrm.executor_qemu.domain_xml import with_size
-from openqrm.executor_qemu.domains import LIVE, Sight, called, need, write_marks
+from openqrm.executor_qemu.domains import LIVE, Sight, called, need, need_domain, write_marks
 from openqrm.executor_qemu.errors import code_of
 from openqrm.executor_qemu.metadata import Marks
 from openqrm.executor_qemu.pinning import check_pins, pin_live
 
 KIB_PER_MIB = 1024
-_POLL_SECONDS = 0.05
+_FIRST_POLL_SECONDS = 0.005
+_LAST_POLL_SECONDS = 0.05
+"""A guest that is awake follows at once; each later look at it waits a little longer. QEMU's event of a change comes
+once a second at the most."""
+_SLOWER = 1.3
 _CLOSE_ENOUGH_KIB = 1024
 _VCPU_SECONDS = 60.0
 _AGENT_CHANNEL = "devices/channel/target[@name='org.qemu.guest_agent.0']"
@@ -65,7 +69,7 @@ async def _resize_memory(link: HostLink, partition: PartitionDefinition, sight: 
     doing = f"change the memory of {called(partition)}"
 
     def actual(connection: Any) -> int:
-        return int(need(connection, partition).domain.info()[2])
+        return int(need_domain(connection, partition).info()[2])
 
     before = await link.call(doing, actual)
     if abs(before - wanted) < _CLOSE_ENOUGH_KIB:
@@ -74,9 +78,10 @@ async def _resize_memory(link: HostLink, partition: PartitionDefinition, sight: 
         raise WrongStateError(f"{called(partition)} is paused, so its guest cannot give back memory: unpause it first.")
 
     def inflate(kib: int) -> Any:
-        return lambda connection: need(connection, partition).domain.setMemoryFlags(kib, LIVE)
+        return lambda connection: need_domain(connection, partition).setMemoryFlags(kib, LIVE)
 
     await link.call(doing, inflate(wanted))
+    pause = _FIRST_POLL_SECONDS
     # A guest may give back memory slowly; only one that stands still is given up.
     seen, since = before, link.clock.monotonic()
     while True:
@@ -93,7 +98,8 @@ async def _resize_memory(link: HostLink, partition: PartitionDefinition, sight: 
                 f"{partition.memory_mib} MiB: its balloon driver does not react, or it cannot spare more. Wait until "
                 "it has started up, install virtio-balloon in it, or resize it while it is stopped."
             )
-        await link.clock.sleep(_POLL_SECONDS)
+        await link.clock.sleep(pause)
+        pause = min(pause * _SLOWER, _LAST_POLL_SECONDS)
 
 
 # ----------------------------------------------------------------------------------------------------- vCPUs
@@ -127,7 +133,7 @@ async def _resize_vcpus(link: HostLink, partition: PartitionDefinition, sight: S
 
 
 def _plug(connection: Any, partition: PartitionDefinition) -> None:
-    domain = need(connection, partition).domain
+    domain = need_domain(connection, partition)
     domain.setVcpusFlags(partition.vcpus, LIVE)
     if partition.cpu_pins:
         pin_live(connection, partition, domain, partition.vcpus)
@@ -136,7 +142,7 @@ def _plug(connection: Any, partition: PartitionDefinition) -> None:
 async def _unplug(link: HostLink, partition: PartitionDefinition, doing: str) -> None:
     def run(connection: Any) -> bool:
         try:
-            need(connection, partition).domain.setVcpusFlags(partition.vcpus, LIVE)
+            need_domain(connection, partition).setVcpusFlags(partition.vcpus, LIVE)
         except libvirt.libvirtError as error:
             if code_of(error) == libvirt.VIR_ERR_OPERATION_TIMEOUT:
                 return False
@@ -155,7 +161,7 @@ async def _ask_agent(link: HostLink, partition: PartitionDefinition, sight: Sigh
     answers = channel is not None and channel.get("state") == "connected"
 
     def run(connection: Any) -> bool:
-        domain = need(connection, partition).domain
+        domain = need_domain(connection, partition)
         domain.agentSetResponseTimeout(link.settings.agent_timeout_seconds, 0)
         try:
             domain.setVcpusFlags(partition.vcpus, libvirt.VIR_DOMAIN_VCPU_GUEST)
