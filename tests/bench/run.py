@@ -99,7 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("groups", nargs="*", help=f"which rows: {' '.join(known)} (all)")
     parser.add_argument(
-        "--flat-seconds", type=float, default=float(os.environ.get("FLAT_SECONDS") or 150),
+        "--flat-seconds", type=float, default=float(os.environ.get("FLAT_SECONDS") or 120),
         help="how long to look for leaks (%(default)s)",
     )  # fmt: skip
     options = parser.parse_args()

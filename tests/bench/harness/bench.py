@@ -24,7 +24,7 @@ class Bench:
         flat_seconds: how long the rows that look for leaks put load on the stack.
     """
 
-    def __init__(self, flat_seconds: float = 150.0) -> None:
+    def __init__(self, flat_seconds: float = 120.0) -> None:
         self.clock = SystemClock()
         self.flat_seconds = flat_seconds
         self._shared: dict[str, Stack] = {}

@@ -95,7 +95,8 @@ def look(connection: Any, partition_id: UUID) -> Sight | None:
 def look_at(domain: Any) -> Sight:
     """Read everything about a domain."""
     state, reason = domain.state()
-    active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
+    active = state != libvirt.VIR_DOMAIN_SHUTOFF
+    persistent = not active or bool(domain.isPersistent())
     xml = domain.XMLDesc(0)
     # With passwords: it is written back after changes.
     whole = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -115,6 +116,9 @@ def observe_domain(domain: Any) -> ObservedPartition | None:
     """One domain as an observation; None when it vanished meanwhile."""
     try:
         state, reason = domain.state()
+        if state == libvirt.VIR_DOMAIN_SHUTOFF:  # one that does not run is persistent, and has one definition
+            xml = domain.XMLDesc(0)
+            return read_partition(xml, state, reason, persistent=True, config_xml=xml)
         persistent = bool(domain.isPersistent())
         config_xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else None
         return read_partition(domain.XMLDesc(0), state, reason, persistent, config_xml)
