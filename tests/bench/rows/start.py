@@ -82,7 +82,7 @@ async def measure(bench: Bench) -> AsyncIterator[Attempt]:
     hosts = await stack.hosts(1)
     async with floor_of(stack) as floor_port:
         for devices in DEVICES:
-            name = f"partition.start to running, one at a time, {devices} disks and NICs, median"
+            name = f"partition.start to running, one at a time, {devices} x disk and NIC, median"
             yield Attempt(name, partial(measured, bench, stack, hosts, floor_port, name, devices))
 
 

@@ -6,7 +6,7 @@ one that hangs keeps nobody waiting, and is ended by cutting its connection.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 import libvirt
@@ -200,7 +200,8 @@ class HostLink:
             listener.put_nowait(error)
 
     @contextlib.contextmanager
-    def _listening(self) -> Any:
+    def listening(self) -> Iterator[asyncio.Queue[DomainNews | HostUnreachableError]]:
+        """A queue of what happens on the host from now on."""
         queue: asyncio.Queue[DomainNews | HostUnreachableError] = asyncio.Queue()
         self._listeners.add(queue)
         try:
@@ -213,7 +214,7 @@ class HostLink:
 
         Raises HostUnreachableError when the host is lost.
         """
-        with self._listening() as queue:
+        with self.listening() as queue:
             await self._current()
             while True:
                 waiting = [await queue.get()]

@@ -1,5 +1,6 @@
 """Memory by the balloon, vCPUs by hot-plug or by the guest agent; both for the next start, too."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -19,10 +20,9 @@ from openqrm.executor_qemu.pinning import check_pins, pin_live
 
 KIB_PER_MIB = 1024
 _FIRST_POLL_SECONDS = 0.005
-_LAST_POLL_SECONDS = 0.05
-"""A guest that is awake follows at once; each later look at it waits a little longer. QEMU's event of a change comes
-once a second at the most."""
-_SLOWER = 1.3
+_LAST_POLL_SECONDS = 0.25
+"""libvirt knows the memory of a guest by QEMU's events, which are waited for; each look without one waits longer."""
+_SLOWER = 1.5
 _CLOSE_ENOUGH_KIB = 1024
 _VCPU_SECONDS = 60.0
 _AGENT_CHANNEL = "devices/channel/target[@name='org.qemu.guest_agent.0']"
@@ -80,26 +80,38 @@ async def _resize_memory(link: HostLink, partition: PartitionDefinition, sight: 
     def inflate(kib: int) -> Any:
         return lambda connection: need_domain(connection, partition).setMemoryFlags(kib, LIVE)
 
-    await link.call(doing, inflate(wanted))
     pause = _FIRST_POLL_SECONDS
-    # A guest may give back memory slowly; only one that stands still is given up.
-    seen, since = before, link.clock.monotonic()
-    while True:
-        now = await link.call(doing, actual)
-        if abs(now - wanted) < _CLOSE_ENOUGH_KIB:
-            return
-        if now != seen:
-            seen, since = now, link.clock.monotonic()
-        if link.clock.monotonic() - since > link.settings.balloon_timeout_seconds:
-            # Else it would shrink at any later time, when the guest's driver comes up.
-            await link.call(doing, inflate(seen))
-            raise DriverError(
-                f"The guest of {called(partition)} stopped at {seen // KIB_PER_MIB} MiB on the way to "
-                f"{partition.memory_mib} MiB: its balloon driver does not react, or it cannot spare more. Wait until "
-                "it has started up, install virtio-balloon in it, or resize it while it is stopped."
-            )
-        await link.clock.sleep(pause)
-        pause = min(pause * _SLOWER, _LAST_POLL_SECONDS)
+    with link.listening() as news:
+        await link.call(doing, inflate(wanted))
+        # A guest may give back memory slowly; only one that stands still is given up.
+        seen, since = before, link.clock.monotonic()
+        while True:
+            now = await link.call(doing, actual)
+            if abs(now - wanted) < _CLOSE_ENOUGH_KIB:
+                return
+            if now != seen:
+                seen, since = now, link.clock.monotonic()
+            if link.clock.monotonic() - since > link.settings.balloon_timeout_seconds:
+                break
+            await _until_news(link, news, pause)
+            pause = min(pause * _SLOWER, _LAST_POLL_SECONDS)
+    # Else it would shrink at any later time, when the guest's driver comes up.
+    await link.call(doing, inflate(seen))
+    raise DriverError(
+        f"The guest of {called(partition)} stopped at {seen // KIB_PER_MIB} MiB on the way to "
+        f"{partition.memory_mib} MiB: its balloon driver does not react, or it cannot spare more. Wait until "
+        "it has started up, install virtio-balloon in it, or resize it while it is stopped."
+    )
+
+
+async def _until_news(link: HostLink, news: "asyncio.Queue[Any]", seconds: float) -> None:
+    """Wait until something happens on the host, for so long at the most."""
+    tasks = asyncio.ensure_future(news.get()), asyncio.ensure_future(link.clock.sleep(seconds))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 # ----------------------------------------------------------------------------------------------------- vCPUs
