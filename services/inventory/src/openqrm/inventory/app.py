@@ -30,6 +30,7 @@ from openqrm.inventory.subscribers import (
     command_key,
     event_handlers,
     event_key,
+    together,
 )
 from openqrm.persistence.database import Database
 from openqrm.persistence.inbox import forget_old
@@ -82,7 +83,13 @@ class InventoryService:
         bus.consume(
             service_durable(INVENTORY, Kind.COMMAND), command_handlers(self.inventory), command_key, CONCURRENCY
         )
-        bus.consume(service_durable(INVENTORY, Kind.EVENT), event_handlers(self.inventory), event_key, CONCURRENCY)
+        bus.consume(
+            service_durable(INVENTORY, Kind.EVENT),
+            event_handlers(self.inventory),
+            event_key,
+            CONCURRENCY,
+            together(self.inventory),
+        )
         for query, answer in QUERIES.items():
             bus.answer(query, partial(answer, self.inventory))
 

@@ -7,6 +7,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from openqrm.bus.bus import Handler
 from openqrm.bus.delivery import Delivery
+from openqrm.bus.lanes import Together
 from openqrm.contracts.dead_letter import DiscardMessage, ListDeadLetters, MessageDeadLettered, ReplayMessage
 from openqrm.contracts.execution import ExecutionFailed, ExecutionProgressed, ExecutionSucceeded
 from openqrm.contracts.host import (
@@ -42,6 +43,7 @@ from openqrm.contracts.partition import (
 from openqrm.contracts.placement import ListPlacements
 from openqrm.contracts.resource import GetResource, ListResources
 from openqrm.contracts.technology import ExecutorAnnounced, ListTechnologies
+from openqrm.inventory.domain.superseding import superseded
 from openqrm.inventory.flows import adoption, creation, hosts, partitions
 from openqrm.inventory.handlers import (
     dead_letter,
@@ -97,6 +99,8 @@ EVENTS: dict[type[Event], Callable[[Inventory, Any, Delivery], Awaitable[None]]]
     MessageDeadLettered: dead_letter.message_dead_lettered,
 }
 
+_SEEN = frozenset({HostConnected, HostDisconnected, HostObserved, PartitionObserved})
+
 SAMPLES: dict[type[Sample], Callable[[Inventory, Any], Awaitable[None]]] = {
     HostHeartbeat: observation.host_heartbeat,
     ExecutionProgressed: execution.execution_progressed,
@@ -144,6 +148,17 @@ def command_handlers(inventory: Inventory) -> dict[type[Message], Handler]:
 def event_handlers(inventory: Inventory) -> dict[type[Message], Handler]:
     """The events' handlers, as the bus calls them."""
     return {model: partial(handle, inventory) for model, handle in EVENTS.items()}
+
+
+def together(inventory: Inventory) -> Together:
+    """What executors tell of one host is taken in order; what they saw of its partitions, together when it waits."""
+    return Together(host_lane, PartitionObserved, superseded, partial(observation.partitions_observed, inventory))
+
+
+def host_lane(event: Any) -> UUID | None:
+    """The host of an event that says what an executor sees by itself."""
+    host_id: UUID | None = event.host_id if type(event) in _SEEN else None
+    return host_id
 
 
 def _operation_id(delivery: Delivery) -> UUID:

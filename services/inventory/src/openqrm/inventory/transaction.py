@@ -1,6 +1,6 @@
 """One transaction: what is read, changed, and told to the world, committed together or not at all."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,7 @@ from openqrm.inventory.domain.host import Host
 from openqrm.inventory.domain.operation import Operation
 from openqrm.inventory.domain.partition import Network, Partition
 from openqrm.persistence.connection import Connection
-from openqrm.persistence.inbox import NOTE
+from openqrm.persistence.inbox import NOTE, NOTE_ALL
 from openqrm.persistence.outbox import WRITE, Outgoing, outbox_values
 
 SERVICE = "inventory"
@@ -66,6 +66,11 @@ class Transaction:
         """Remember a message as handled, with the other writes. AlreadyHandledError then if it was before."""
         note = Write(NOTE, {"message_id": message_id}, AlreadyHandledError)
         self._writes.put(message_id, note, lambda: [note])
+
+    async def note_all_handled(self, message_ids: Collection[str]) -> set[str]:
+        """Remember messages as handled, now; returns those that were not before."""
+        rows = await self.connection.all(NOTE_ALL, message_ids=sorted(message_ids))
+        return {row["message_id"] for row in rows}
 
     async def finish(self) -> None:
         """Write what waits, and the messages."""

@@ -1,7 +1,6 @@
 """The bus as a service sees it: publish, ask, answer, consume, follow."""
 
 import asyncio
-import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,34 +23,28 @@ from pydantic import BaseModel, ValidationError
 
 from openqrm.bus.access import inbox_prefix
 from openqrm.bus.batch import BATCH_MARGIN, FEWEST, NoBatchesError, publish_batch
-from openqrm.bus.delivery import Delivery, GiveUp, judge, problem_of, unreadable
-from openqrm.bus.envelope import ERROR_HEADER, make_headers, time_of
+from openqrm.bus.consumer import Consumer, Handler
+from openqrm.bus.delivery import problem_of, unreadable
+from openqrm.bus.envelope import ERROR_HEADER, make_headers, wire_size
 from openqrm.bus.follow import Followed, Follower
 from openqrm.bus.header_reading import survive_any_headers
-from openqrm.bus.keyed import KeyedLock
+from openqrm.bus.lanes import Together
 from openqrm.bus.pull import ContinuousPull
 from openqrm.bus.settings import BusSettings
 from openqrm.bus.spans import SpanSender
 from openqrm.bus.stream_state import StreamState, read_state
-from openqrm.bus.streams import ACK_WAIT_SECONDS, Durable, stream_of
+from openqrm.bus.streams import Durable, stream_of
 from openqrm.contracts.clock import Clock
-from openqrm.contracts.dead_letter import DeadLetter, MessageDeadLettered
 from openqrm.contracts.errors import InvalidError, Problem, ProblemCode, TemporaryError, error_from
-from openqrm.contracts.ids import new_id
-from openqrm.contracts.message import Message, Query, address, message_for, subject_pattern
+from openqrm.contracts.message import Message, Query, address, subject_pattern
 from openqrm.telemetry import metrics
 from openqrm.telemetry.tracing import Tracing
 
 Result = TypeVar("Result", bound=BaseModel)
 M = TypeVar("M", bound=Message)
 
-Handler = Callable[[Any, Delivery], Awaitable[None]]
-"""Handles one message: (model, delivery) -> None; what its errors mean is told in `delivery`."""
-
 PUBLISH_TIMEOUT_SECONDS = 5.0
 REQUEST_TIMEOUT_SECONDS = 5.0
-LETTER_MARGIN = 8192
-"""Bytes that a dead letter may be longer than what it carries: its error, its own headers."""
 
 
 class Bus:
@@ -72,8 +65,7 @@ class Bus:
         self._user = settings.user or service
         self._inbox_prefix = inbox_prefix(self._user)
         self._log = structlog.get_logger(service=service)
-        self._random = random.Random()  # noqa: S311 - jitter, not a secret
-        self._consumers: list[_Consumer] = []
+        self._consumers: list[Consumer] = []
         self._pulls: list[ContinuousPull] = []
         self._followers: list[Follower] = []
         self._spans = SpanSender(self, clock)
@@ -117,7 +109,7 @@ class Bus:
                 consumer.durable.stream,
                 consumer.durable.name,
                 f"{self._inbox_prefix}.{uuid4().hex}",
-                consumer.concurrency,
+                consumer.window,
                 consumer.deliver,
                 self.clock,
             )
@@ -202,7 +194,7 @@ class Bus:
         Raises TemporaryError when the server does not confirm in time, InvalidError when the message is larger than
         the server takes: sent all the same, it would end the connection.
         """
-        size = _wire_size(headers, body)
+        size = wire_size(headers, body)
         if size > self.client.max_payload:
             raise InvalidError(
                 f"A message of {size} bytes on {subject} is too large: the bus takes {self.client.max_payload}. "
@@ -228,7 +220,7 @@ class Bus:
         if len(messages) < FEWEST or self._without_batches == self.connection:
             return None
         limit = self.client.max_payload - BATCH_MARGIN
-        if any(_wire_size(headers, body) > limit for _, headers, body in messages):
+        if any(wire_size(headers, body) > limit for _, headers, body in messages):
             return None
         try:
             last = await publish_batch(self.client, messages, PUBLISH_TIMEOUT_SECONDS)
@@ -294,7 +286,7 @@ class Bus:
                     if problem.code is ProblemCode.INTERNAL:
                         self._log.exception("a query failed", subject=raw.subject)
                     body, headers = problem.model_dump_json().encode(), {ERROR_HEADER: problem.code.value}
-            if _wire_size(headers or {}, body) > self.client.max_payload:
+            if wire_size(headers or {}, body) > self.client.max_payload:
                 problem = Problem(
                     code=ProblemCode.INVALID,
                     message=f"The answer to {model.subject} has {len(body)} bytes, more than the bus takes "
@@ -326,13 +318,14 @@ class Bus:
         handlers: Mapping[type[Message], Handler],
         key: Callable[[Any], str | None],
         concurrency: int = 64,
+        together: Together | None = None,
     ) -> None:
         """Handle the messages of a durable consumer. Before `start`.
 
         Messages with the same `key` are handled in the order in which they came; others at the same time, at most
-        `concurrency` of them.
+        `concurrency` of them. `together`: what waits behind others of its kind is handled with them.
         """
-        self._consumers.append(_Consumer(self, durable, handlers, key, concurrency))
+        self._consumers.append(Consumer(self, durable, handlers, key, concurrency, together))
 
     async def follow(
         self,
@@ -397,155 +390,6 @@ class Bus:
             pull.renew()
         for follower in self._followers:
             follower.renew()
-
-
-class _Consumer:
-    """Handles the messages of one durable consumer."""
-
-    def __init__(
-        self,
-        bus: Bus,
-        durable: Durable,
-        handlers: Mapping[type[Message], Handler],
-        key: Callable[[Any], str | None],
-        concurrency: int,
-    ) -> None:
-        self.bus = bus
-        self.durable = durable
-        self.handlers = handlers
-        self.key = key
-        self.concurrency = concurrency
-        self._slots = asyncio.Semaphore(concurrency)
-        self._keys = KeyedLock()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._log = structlog.get_logger(service=bus.service)
-
-    async def deliver(self, message: Msg) -> None:
-        """Take one message: wait for a free slot, then handle it in a task of its own."""
-        await self._slots.acquire()
-        task = asyncio.create_task(self._handle(message), name=message.subject)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._slots.release()
-        if not task.cancelled() and (error := task.exception()):
-            # Only the acknowledgement itself can fail here; the message comes again after its ack wait.
-            self._log.warning("a message could not be acknowledged", subject=task.get_name(), error=str(error))
-
-    async def drain(self, timeout: float) -> None:
-        """Wait for the messages in hand, then let go of them; they come again, here or elsewhere."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-
-    async def _handle(self, message: Msg) -> None:
-        alive = asyncio.create_task(self._show_life(message))
-        headers = dict(message.headers or {})
-        model = message_for(message.subject)
-        kind = _kind_of(message.subject)
-        handler = self.handlers.get(model) if model else None
-        try:
-            with (
-                self.bus.tracing.span(f"handle {kind}", SpanKind.CONSUMER, headers),
-                metrics.MESSAGE_SECONDS.labels(self.bus.service, model.subject if model else "unknown").time(),
-            ):
-                if model is None or handler is None:
-                    raise InvalidError(
-                        f"{self.bus.service} has no handler for {message.subject}. See the AsyncAPI document."
-                    )
-                body = model.model_validate_json(message.data)
-                key = self.key(body)
-                if key is None:
-                    await handler(body, _delivery(message, headers))
-                else:
-                    async with self._keys.hold(key):
-                        await handler(body, _delivery(message, headers))
-        except Exception as error:  # noqa: BLE001 - every failure ends in a retry or a dead letter
-            await self._failed(message, headers, error)
-        else:
-            await message.ack()
-            metrics.MESSAGES_HANDLED.labels(self.bus.service, kind, "ack").inc()
-        finally:
-            alive.cancel()
-
-    async def _show_life(self, message: Msg) -> None:
-        """Keep a message that takes long from being given to another replica."""
-        while True:
-            await self.bus.clock.sleep(ACK_WAIT_SECONDS / 3)
-            await message.in_progress()
-
-    async def _failed(self, message: Msg, headers: dict[str, str], error: Exception) -> None:
-        deliveries = message.metadata.num_delivered
-        verdict = judge(error, deliveries, self.bus._random)  # noqa: SLF001 - one module
-        kind = _kind_of(message.subject)
-        if isinstance(verdict, GiveUp):
-            self._log.error("a message was given up", subject=message.subject, reason=verdict.problem.message)
-            if verdict.problem.code is ProblemCode.INTERNAL:
-                self._log.error("the last error", exc_info=error)
-            letter = self._letter(message, headers, deliveries, verdict.problem)
-            # First the letter, then TERM: dying in between gives two letters, the other order could give none.
-            await self.bus.publish(MessageDeadLettered(letter=letter), about=letter.id)
-            await message.term()
-            metrics.MESSAGES_HANDLED.labels(self.bus.service, kind, "dead-letter").inc()
-            return
-        if isinstance(error, TemporaryError):
-            self._log.warning("will be tried again", subject=message.subject, reason=error.message)
-        else:
-            self._log.error("will be tried again", subject=message.subject, exc_info=error)
-        await message.nak(delay=verdict.delay_seconds)
-        metrics.MESSAGES_HANDLED.labels(self.bus.service, kind, "retry").inc()
-
-    def _letter(self, message: Msg, headers: dict[str, str], deliveries: int, problem: Problem) -> DeadLetter:
-        headers = {_storable(name): _storable(value) for name, value in headers.items()}
-        body = message.data
-        # Base64 makes it a third longer. One that does not fit is told without its body, which nobody could replay.
-        if _wire_size(headers, body) * 4 // 3 + LETTER_MARGIN > self.bus.client.max_payload:
-            lost = f" Its {len(body)} bytes are too many for a dead letter and are left out, so it cannot be replayed."
-            problem = problem.model_copy(update={"message": problem.message + lost})
-            headers = {name: value[:200] for name, value in headers.items() if name.startswith("ce-")}
-            body = b""
-        return DeadLetter(
-            id=new_id(),
-            subject=message.subject,
-            headers=headers,
-            body=body,
-            consumer=f"{self.durable.stream}/{self.durable.name}",
-            deliveries=deliveries,
-            error=problem.model_copy(update={"message": _storable(problem.message)}),
-            occurred_at=self.bus.clock.now(),
-        )
-
-
-def _wire_size(headers: Mapping[str, str], body: bytes) -> int:
-    """Bytes of a message as the server counts them: `NATS/1.0`, a line per header, an empty line, the body."""
-    return len(body) + 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
-
-
-def _storable(text: str) -> str:
-    """Without the character that PostgreSQL does not keep, or nobody would ever see the letter."""
-    return text.replace("\x00", "\ufffd")
-
-
-def _kind_of(subject: str) -> str:
-    """For spans and metrics. Not the header ce-type: each value that anybody thinks of would be counted for ever."""
-    model = message_for(subject)
-    return model.subject.split(".{")[0] if model else "unknown"
-
-
-def _delivery(message: Msg, headers: dict[str, str]) -> Delivery:
-    metadata = message.metadata
-    return Delivery(
-        message_id=headers.get("ce-id") or f"{metadata.stream}.{metadata.sequence.stream}",
-        subject=message.subject,
-        sequence=metadata.sequence.stream,
-        deliveries=metadata.num_delivered,
-        published_at=metadata.timestamp,
-        sent_at=time_of(headers),
-    )
 
 
 def _credentials(settings: BusSettings) -> dict[str, Any]:

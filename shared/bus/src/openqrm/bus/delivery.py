@@ -12,11 +12,14 @@ Giving up is TERM and a `message.dead_lettered` event, which an operator sees an
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from nats.aio.msg import Msg
 from pydantic import ValidationError
 
+from openqrm.bus.envelope import time_of
 from openqrm.contracts.errors import OpenQrmError, PermanentError, Problem, ProblemCode, TemporaryError
 
 MAX_UNEXPECTED = 5
@@ -45,6 +48,24 @@ class Delivery:
     """By the clock of NATS."""
     sent_at: datetime | None = None
     """By the clock of its sender, when that said so: other times in the message can be compared with it."""
+
+
+def delivery_of(message: Msg, headers: Mapping[str, str]) -> Delivery:
+    """How a message of a stream came."""
+    metadata = message.metadata
+    return Delivery(
+        message_id=id_of(message, headers),
+        subject=message.subject,
+        sequence=metadata.sequence.stream,
+        deliveries=metadata.num_delivered,
+        published_at=metadata.timestamp,
+        sent_at=time_of(headers),
+    )
+
+
+def id_of(message: Msg, headers: Mapping[str, str]) -> str:
+    """What a message is recognised by when it comes again: its CloudEvents id, or else its place in the stream."""
+    return headers.get("ce-id") or f"{message.metadata.stream}.{message.metadata.sequence.stream}"
 
 
 @dataclass(frozen=True)

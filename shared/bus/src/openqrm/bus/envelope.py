@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from openqrm.contracts.ids import new_id
-from openqrm.contracts.message import Command, Message, RoutedCommand
+from openqrm.contracts.message import Command, Message, RoutedCommand, message_for
 from openqrm.telemetry.tracing import inject
 
 ERROR_HEADER = "openqrm-error"
@@ -49,3 +49,14 @@ def time_of(headers: Mapping[str, str]) -> datetime | None:
     except (KeyError, ValueError):
         return None
     return moment if moment.tzinfo else None
+
+
+def wire_size(headers: Mapping[str, str], body: bytes) -> int:
+    """Bytes of a message as the server counts them: `NATS/1.0`, a line per header, an empty line, the body."""
+    return len(body) + 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+
+
+def kind_of(subject: str) -> str:
+    """For spans and metrics. Not the header ce-type: each value that anybody thinks of would be counted for ever."""
+    model = message_for(subject)
+    return model.subject.split(".{")[0] if model else "unknown"

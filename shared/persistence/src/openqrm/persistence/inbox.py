@@ -21,6 +21,15 @@ def inbox_table(metadata: MetaData) -> Table:
 NOTE = Statement(text("INSERT INTO inbox (message_id) VALUES (:message_id) ON CONFLICT DO NOTHING"))
 """Notes a message as handled; changes nothing if it was handled before."""
 
+NOTE_ALL = Statement(
+    text(
+        "INSERT INTO inbox (message_id) SELECT unnest(CAST(:message_ids AS text[])) "
+        "ON CONFLICT DO NOTHING RETURNING message_id"
+    )
+)
+"""Notes messages as handled, and returns those that were not before. In the order given, so sort them: two that note
+the same ones wait for each other."""
+
 
 async def forget_old(connection: Connection, table: Table) -> None:
     """Drop entries that no delivery can ask for any more."""

@@ -137,6 +137,7 @@ _has_queue = exists().where(operations.c.target_id == resources.c.id, operations
 _GET = Statement(select_partitions().add_columns(_has_queue.label("has_queue")).where(_BY_ID))
 _GET_ALL = Statement(select_partitions().where(resources.c.id == any_(_IDS)))
 _LOCK = Statement(_lock.where(_BY_ID))
+_LOCK_ALL = Statement(_lock.where(resources.c.id == any_(_IDS)).order_by(resources.c.id))
 _LOCK_LIVE = Statement(_lock.where(_BY_ID, *_LIVE_PARTITION))
 _LOCK_NAMED = Statement(_lock.where(_BY_NAME, *_LIVE_PARTITION))
 _ON_HOST = Statement(
@@ -206,6 +207,14 @@ class Partitions:
         # Lock, then read: one statement for both would join the newest row with what others were when it began.
         await self._connection.value(_LOCK, id=partition_id)
         return await self.get(partition_id)
+
+    async def lock_all(self, ids: Collection[UUID]) -> dict[UUID, Partition]:
+        """Read several and keep others from changing them until the transaction ends; without those that are gone."""
+        if len(ids) == 1:
+            found = await self.lock(next(iter(ids)))
+            return {found.id: found} if found else {}
+        await self._connection.all(_LOCK_ALL, ids=list(ids))
+        return {partition.id: partition for partition in await self.with_ids(ids)}
 
     async def lock_ref(self, ref: str) -> Partition:
         """Read and lock by id or name; NotFoundError if there is none."""

@@ -74,6 +74,8 @@ async def take_in(inventory: Inventory, tx: Transaction, host_id: UUID, partitio
     if not has_to_wait(partition):
         await judge(inventory, tx, partition, seen)
         return
+    if partition.operation_id is None and is_older(seen.at, known_since(partition.seen_at, tx.now)):
+        return  # the report of the operation that left it so is the newer one
     known = partition.sightings.get(host_id)
     if known is None or known.at <= seen.at:
         partition.sightings[host_id] = seen
@@ -100,9 +102,9 @@ async def judge(inventory: Inventory, tx: Transaction, partition: Partition, see
         await tx.tell_partition(PartitionDrifted, partition)
     if restart:
         tx.send(StartPartition(requested_by="crash policy", partition=str(partition.id)), partition.id)
-    if event is not None or drifted:
-        partition.seen_at = seen.at
-        tx.partitions.save(partition, tx.now)
+    # Also when it is no news: what was seen before it may come after it, and is none then.
+    partition.seen_at = seen.at
+    tx.partitions.save(partition, tx.now if event is not None or drifted else partition.updated_at)
 
 
 async def note_drift(tx: Transaction, partition: Partition, observed: ObservedPartition) -> bool:

@@ -1,5 +1,6 @@
 """The reconciler's ears: what executors report by themselves about hosts and what is on them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -167,14 +168,12 @@ def _is_ours(partition: Partition | None, host: Host) -> bool:
 
 async def _compare(
     inventory: Inventory, tx: Transaction, host: Host, partition_id: UUID, seen: Sighting, bus_time: datetime
-) -> bool:
-    """Compare one partition; False when it is none of ours on this host."""
+) -> None:
+    """Compare one partition, if it is still one of ours on this host."""
     partition = await tx.partitions.lock(partition_id)
-    if partition is None or not _is_ours(partition, host):
-        return False
-    partition.seen_at = known_since(partition.seen_at, bus_time)
-    await reconciling.take_in(inventory, tx, host.id, partition, seen)
-    return True
+    if partition is not None and _is_ours(partition, host):
+        partition.seen_at = known_since(partition.seen_at, bus_time)
+        await reconciling.take_in(inventory, tx, host.id, partition, seen)
 
 
 async def _return(inventory: Inventory, tx: Transaction, host: Host) -> None:
@@ -198,26 +197,47 @@ async def partition_observed(inventory: Inventory, event: PartitionObserved, del
     """One partition changed by itself."""
     async with inventory.transaction() as tx:
         tx.note_handled(delivery.message_id)
-        host = await tx.hosts.lock(event.host_id)
-        if host is None or host.state is HostState.REMOVED:
-            return
+        await _take_in(inventory, tx, [(event, delivery)])
+
+
+async def partitions_observed(
+    inventory: Inventory, observed: Sequence[tuple[PartitionObserved, Delivery]], superseded: Sequence[str]
+) -> None:
+    """Partitions of one host changed by themselves: observations in order, and the ids of those that they replace."""
+    async with inventory.transaction() as tx:
+        new = await tx.note_all_handled([*(delivery.message_id for _, delivery in observed), *superseded])
+        if unhandled := [(event, delivery) for event, delivery in observed if delivery.message_id in new]:
+            await _take_in(inventory, tx, unhandled)
+
+
+async def _take_in(inventory: Inventory, tx: Transaction, observed: list[tuple[PartitionObserved, Delivery]]) -> None:
+    """Compare partitions that were seen on one host with what they should be, and note the strangers among them."""
+    host = await tx.hosts.lock(observed[0][0].host_id)
+    if host is None or host.state is HostState.REMOVED:
+        return
+    partitions = await tx.partitions.lock_all({event.partition_id for event, _ in observed})
+    strange = []
+    for event, delivery in observed:
+        partition = partitions.get(event.partition_id)
+        if partition is None or not _is_ours(partition, host):
+            strange.append(event)
+            continue
         at = seen_at(event.observed_at, delivery.sent_at, delivery.published_at)
+        bus_time = inventory.bus_clock.now(delivery.sequence, delivery.published_at, tx.now)
+        partition.seen_at = known_since(partition.seen_at, bus_time)
         seen = Sighting(observed=event.observed, reason=event.reason.lower(), at=at)
-        if await _compare(
-            inventory,
-            tx,
-            host,
-            event.partition_id,
-            seen,
-            inventory.bus_clock.now(delivery.sequence, delivery.published_at, tx.now),
-        ):
-            return
-        if event.observed is None:
-            await strangers.forget(tx, host.id, event.partition_id)
-            await strangers.respect_addresses(inventory, tx, host)
-            if host.state is HostState.RETURNING:
-                await _return(inventory, tx, host)
-                await tx.hosts.save(host, tx.now)
-        else:
-            await strangers.note(tx, host, [event.observed])
-            await strangers.respect(inventory, tx, host, {nic.mac for nic in event.observed.nics})
+        await reconciling.take_in(inventory, tx, host.id, partition, seen)
+    for event in strange:  # after all others: MAC addresses are locked last
+        await _note_stranger(inventory, tx, host, event)
+
+
+async def _note_stranger(inventory: Inventory, tx: Transaction, host: Host, event: PartitionObserved) -> None:
+    if event.observed is not None:
+        await strangers.note(tx, host, [event.observed])
+        await strangers.respect(inventory, tx, host, {nic.mac for nic in event.observed.nics})
+        return
+    await strangers.forget(tx, host.id, event.partition_id)
+    await strangers.respect_addresses(inventory, tx, host)
+    if host.state is HostState.RETURNING:
+        await _return(inventory, tx, host)
+        await tx.hosts.save(host, tx.now)

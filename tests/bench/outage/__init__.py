@@ -1,0 +1,1 @@
+"""What the group `catch_up` is made of."""
