@@ -20,3 +20,25 @@ async def test_other_headers_are_read():
     survive_any_headers(client)
     assert await client._process_headers(b"NATS/1.0\r\nce-id: 7\r\n\r\n") == {"ce-id": "7"}
     assert await client._process_headers(None) is None
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"ce-id: 7\r\nce-type: a.b\r\n",
+        b"a: b: c\r\n",
+        b"a: 1\r\na: 2\r\n",
+        b"a:b\r\n",
+        b"a:  b \r\n",
+        b"a: \r\n",
+        b"a b: c\r\nd: e\r\n",
+        b"a: \xc3\xa4\r\n",
+        b"a: b\nc: d\r\n",
+        b"no colon\r\na: b\r\n",
+    ],
+)
+async def test_plain_headers_are_read_as_the_library_does(block):
+    ours, theirs = Client(), Client()
+    survive_any_headers(ours)
+    headers = b"NATS/1.0\r\n" + block + b"\r\n"
+    assert await ours._process_headers(headers) == await theirs._process_headers(headers)
