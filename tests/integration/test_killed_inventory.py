@@ -1,8 +1,8 @@
 """Inventory killed with -9 in the middle of its work: another process goes on with it, and nothing is done twice."""
 
 from support.control_plane import ControlPlane
-from support.inventory_process import kill, start_inventory_process
 from support.invariants import broken_invariants
+from support.inventory_process import kill, start_inventory_process
 
 from openqrm.contracts.operation import OperationAccepted
 from openqrm.contracts.partition import CreatePartition, DeletePartition, MigratePartition

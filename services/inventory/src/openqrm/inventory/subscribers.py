@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from openqrm.bus.bus import Handler
+from openqrm.bus.consumer import Handler
 from openqrm.bus.delivery import Delivery
 from openqrm.bus.lanes import Together
 from openqrm.contracts.dead_letter import DiscardMessage, ListDeadLetters, MessageDeadLettered, ReplayMessage

@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 from nats.errors import Error as NatsError
 
-from openqrm.bus.bus import Bus, Handler
+from openqrm.bus.bus import Bus
+from openqrm.bus.consumer import Handler
 from openqrm.bus.streams import executor_durable
 from openqrm.contracts.clock import Clock
 from openqrm.contracts.console import OpenConsole, TakeScreenshot
