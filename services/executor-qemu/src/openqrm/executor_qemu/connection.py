@@ -6,7 +6,7 @@ one that hangs keeps nobody waiting, and is ended by cutting its connection.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import libvirt
@@ -129,19 +129,15 @@ class HostLink:
             raise HostUnreachableError(problem.message, retry_after=RETRY_HOST_SECONDS) from error
 
     @contextlib.asynccontextmanager
-    async def dedicated(self, *, reuse: bool = False) -> AsyncIterator[Session]:
-        """A connection of its own for something that takes long; cutting it is what ends that something.
-
-        With `reuse` it may be one that calls were made on, and is kept for calls if nothing was raised.
-        """
-        session = await (self._idle_session() if reuse else self._open(None))
+    async def dedicated(self) -> AsyncIterator[Session]:
+        """A connection of its own for something that takes long; cutting it is what ends that something."""
+        session = await self._open(None)
         self._others.add(session)
-        is_done = False
         try:
             yield session
-            is_done = True
         finally:
-            self._give_back(session, lost=session.lost or not (reuse and is_done))
+            self._others.discard(session)
+            session.close()
 
     async def close(self) -> None:
         """Let go of the host for good."""
@@ -200,8 +196,7 @@ class HostLink:
             listener.put_nowait(error)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[asyncio.Queue[DomainNews | HostUnreachableError]]:
-        """A queue of what happens on the host from now on."""
+    def _listening(self) -> Any:
         queue: asyncio.Queue[DomainNews | HostUnreachableError] = asyncio.Queue()
         self._listeners.add(queue)
         try:
@@ -214,7 +209,7 @@ class HostLink:
 
         Raises HostUnreachableError when the host is lost.
         """
-        with self.listening() as queue:
+        with self._listening() as queue:
             await self._current()
             while True:
                 waiting = [await queue.get()]

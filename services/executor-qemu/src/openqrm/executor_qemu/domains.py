@@ -67,18 +67,6 @@ def find_domain(connection: Any, partition_id: UUID) -> Any | None:
         raise
 
 
-def need_domain(connection: Any, partition: PartitionDefinition) -> Any:
-    """The partition's domain, nothing read of it; raises NotFoundError when the host does not have it."""
-    domain = find_domain(connection, partition.id)
-    if domain is None:
-        raise _not_there(partition)
-    return domain
-
-
-def _not_there(partition: PartitionDefinition) -> NotFoundError:
-    return NotFoundError(f"The host does not have {called(partition)} (libvirt domain {partition.id}).")
-
-
 def look(connection: Any, partition_id: UUID) -> Sight | None:
     """Find the domain and read everything about it."""
     domain = find_domain(connection, partition_id)
@@ -95,8 +83,7 @@ def look(connection: Any, partition_id: UUID) -> Sight | None:
 def look_at(domain: Any) -> Sight:
     """Read everything about a domain."""
     state, reason = domain.state()
-    active = state != libvirt.VIR_DOMAIN_SHUTOFF
-    persistent = not active or bool(domain.isPersistent())
+    active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
     xml = domain.XMLDesc(0)
     # With passwords: it is written back after changes.
     whole = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -108,7 +95,7 @@ def need(connection: Any, partition: PartitionDefinition) -> Sight:
     """Like look; raises NotFoundError when the host does not have it."""
     sight = look(connection, partition.id)
     if sight is None:
-        raise _not_there(partition)
+        raise NotFoundError(f"The host does not have {called(partition)} (libvirt domain {partition.id}).")
     return sight
 
 
@@ -116,9 +103,6 @@ def observe_domain(domain: Any) -> ObservedPartition | None:
     """One domain as an observation; None when it vanished meanwhile."""
     try:
         state, reason = domain.state()
-        if state == libvirt.VIR_DOMAIN_SHUTOFF:  # one that does not run is persistent, and has one definition
-            xml = domain.XMLDesc(0)
-            return read_partition(xml, state, reason, persistent=True, config_xml=xml)
         persistent = bool(domain.isPersistent())
         config_xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else None
         return read_partition(domain.XMLDesc(0), state, reason, persistent, config_xml)

@@ -20,7 +20,7 @@ from openqrm.driver.capabilities import Work
 from openqrm.executor_qemu.connection import HostLink
 from openqrm.executor_qemu.domain_reading import own_volumes, parse_xml
 from openqrm.executor_qemu.domain_xml import is_made, render_domain
-from openqrm.executor_qemu.domains import CONFIG, Sight, called, find_domain, look, need, write_marks
+from openqrm.executor_qemu.domains import CONFIG, Sight, called, look, need, write_marks
 from openqrm.executor_qemu.errors import code_of
 from openqrm.executor_qemu.metadata import HELD_RUNNING, Marks
 from openqrm.executor_qemu.naming import domain_name
@@ -155,13 +155,13 @@ async def mark(link: HostLink, partition: PartitionDefinition) -> None:
 
 async def start(link: HostLink, partition: PartitionDefinition, work: Work) -> None:
     """Start it, defining it first if the host lost its definition."""
-    doing = f"start {called(partition)}"
+    sight = await link.call(f"look for {called(partition)}", lambda connection: look(connection, partition.id))
+    if sight is None:
+        await _check_volumes(link, partition)
+        await define(link, partition, Marks(partition.epoch), work, None)
 
-    def run(connection: Any) -> bool:
-        """False: there is no definition."""
-        found = look(connection, partition.id)
-        if found is None:
-            return False
+    def run(connection: Any) -> None:
+        found = need(connection, partition)
         marks = found.marks or Marks(partition.epoch)
         if marks.making:
             raise DriverError(
@@ -172,26 +172,17 @@ async def start(link: HostLink, partition: PartitionDefinition, work: Work) -> N
             if marks.held == HELD_RUNNING:
                 # Moved here without the last word on its old host; this command is that word.
                 found.domain.resume()
-            return True
-        # libvirt writes its files to the disk with each of these.
-        if found.marks != Marks(partition.epoch):
-            write_marks(found, Marks(partition.epoch))
-        if parse_xml(found.xml).findtext("title") != partition.name:
-            found.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, partition.name, None, None, CONFIG)
+            return
+        write_marks(found, Marks(partition.epoch))
+        found.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, partition.name, None, None, CONFIG)
         ensure_secrets(connection, partition.disks)
         try:
             found.domain.create()
         except libvirt.libvirtError:
             if not found.domain.isActive():  # else another call was faster
                 raise
-        return True
 
-    if await link.call(doing, run, START_SECONDS):
-        return
-    await _check_volumes(link, partition)
-    await define(link, partition, Marks(partition.epoch), work, None)
-    if not await link.call(doing, run, START_SECONDS):
-        raise DriverError(f"The definition of {called(partition)} vanished from host '{link.host.name}'.")
+    await link.call(f"start {called(partition)}", run, START_SECONDS)
 
 
 async def _check_volumes(link: HostLink, partition: PartitionDefinition) -> None:
@@ -209,11 +200,11 @@ async def stop(link: HostLink, partition: PartitionDefinition) -> None:
     """End it at once."""
 
     def destroy(connection: Any) -> None:
-        domain = find_domain(connection, partition.id)
-        if domain is None:
+        sight = look(connection, partition.id)
+        if sight is None or not sight.active:
             return
         try:
-            domain.destroy()
+            sight.domain.destroy()
         except libvirt.libvirtError as error:
             if not _was_not_running(error):
                 raise

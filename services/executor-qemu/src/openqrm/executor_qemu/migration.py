@@ -9,7 +9,7 @@ could let both sides run, leaves at most one that runs and one that stands still
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from openqrm.executor_qemu.connection import HostLink
 from openqrm.executor_qemu.copying import VolumeCopy
 from openqrm.executor_qemu.domain_reading import disk_paths, parse_xml
 from openqrm.executor_qemu.domain_xml import for_target
-from openqrm.executor_qemu.domains import Sight, called, find_domain, look, need, need_domain, write_marks
+from openqrm.executor_qemu.domains import Sight, called, look, need, write_marks
 from openqrm.executor_qemu.lifecycle import DESTROY_SECONDS, undefine
 from openqrm.executor_qemu.metadata import HELD_PAUSED, HELD_RUNNING, Marks
 from openqrm.executor_qemu.migration_plan import Moves, migration_uri, moved_bytes, percent_of, plan_moves
@@ -39,9 +39,9 @@ from openqrm.executor_qemu.volumes import delete_volumes, volume_of
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
-_LOOK_POLLS = 5
-"""Every so many polls a migration is asked how far it is: the answer keeps libvirt from its work."""
 _ABORT_AGAIN_POLLS = 10
+_REPETITIONS = 2
+"""So often a migration is tried again when it finds the target taken by one that was given up."""
 _STALLED_SECONDS = 60.0
 """Without a byte moved for this long, a migration is given up."""
 _SETTLE_SECONDS = 30.0
@@ -69,10 +69,7 @@ class Move:
 async def migrate(move: Move) -> None:
     """Move it. Raises MigrationError, or CancelledError when it was cancelled and stays on the source."""
     partition = move.partition
-    (source, is_moving), target = await asyncio.gather(
-        move.source.call(f"look for {called(partition)}", lambda connection: _look_at_source(connection, partition)),
-        _sight(move.target, partition),
-    )
+    source, target = await _sight(move.source, partition), await _sight(move.target, partition)
     places = place_of(source), place_of(target)
     side = who_has_it(*places)
     if side is RunsOn.NEITHER:
@@ -87,26 +84,10 @@ async def migrate(move: Move) -> None:
     if target is not None:
         await _clear_target(move)
     moves = await _plan(move, source)
-    if is_moving:
-        await _end_orphan(move)
     if source.active:
         await _move_running(move, source, moves)
     else:
         await _move_stopped(move, source, moves)
-
-
-def _look_at_source(connection: Any, partition: PartitionDefinition) -> tuple[Sight | None, bool]:
-    """What the source has, and whether libvirt is moving it away just now."""
-    sight = look(connection, partition.id)
-    return sight, sight is not None and _is_moving(sight)
-
-
-def _is_moving(sight: Sight) -> bool:
-    if not sight.active:
-        return False
-    statistics = sight.domain.jobStats()
-    operation = statistics.get("operation")
-    return bool(statistics.get("type")) and operation == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
 
 
 async def _sight(link: HostLink, partition: PartitionDefinition) -> Sight | None:
@@ -153,12 +134,10 @@ def _target_marks(move: Move, source: Sight, held: str | None) -> Marks:
 
 async def _make_target_volumes(move: Move, moves: Moves) -> None:
     """Empty volumes of the same size and format, for the migration to fill."""
-    if not moves.copied:
-        return
     partition, path = move.partition, move.target.host.connection.storage_path
 
     def sizes(connection: Any) -> dict[str, int]:
-        domain = need_domain(connection, partition)
+        domain = need(connection, partition).domain
         return {disk.target: int(domain.blockInfo(disk.target)[0]) for disk in moves.copied}
 
     wanted = await move.source.call(f"read the disk sizes of {called(partition)}", sizes)
@@ -170,7 +149,8 @@ async def _make_target_volumes(move: Move, moves: Moves) -> None:
             delete_volume(pool, name)  # of an earlier attempt: its truth lies on the source
             make_volume(pool, name, name.rpartition(".")[2], wanted[disk.target])
 
-    await move.target.call(f"make the volumes of {called(partition)}", make)
+    if moves.copied:
+        await move.target.call(f"make the volumes of {called(partition)}", make)
 
 
 async def _clear_target(move: Move) -> None:
@@ -241,7 +221,10 @@ async def _end_orphan(move: Move) -> None:
 
     def abort(connection: Any) -> bool:
         sight = look(connection, move.partition.id)
-        if sight is None or not _is_moving(sight):
+        if sight is None or not sight.active:
+            return True
+        statistics = sight.domain.jobStats()
+        if not statistics.get("type") or statistics.get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
             return True
         with contextlib.suppress(libvirt.libvirtError):
             sight.domain.abortJob()
@@ -260,6 +243,7 @@ async def _end_orphan(move: Move) -> None:
 
 async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
     partition = move.partition
+    await _end_orphan(move)
     paths = await _paths_on_target(move, source, moves)
     await _make_target_volumes(move, moves)
     await move.target.call("store passwords", lambda connection: ensure_secrets(connection, partition.disks))
@@ -268,7 +252,7 @@ async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
     marks = _target_marks(move, source, HELD_PAUSED if paused else HELD_RUNNING)
 
     def transfer(connection: Any, target_connection: Any) -> None:
-        domain = need_domain(connection, partition)
+        domain = need(connection, partition).domain
         whole = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
         xml = domain.XMLDesc(whole)
         config_xml = domain.XMLDesc(whole | libvirt.VIR_DOMAIN_XML_INACTIVE)
@@ -280,9 +264,21 @@ async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
         )
         domain.migrate3(target_connection, parameters, _flags(move, moves))
 
-    failure: BaseException | None = None
+    failure = await _transfer(move, moves, transfer)
+    for _ in range(_REPETITIONS):
+        if failure is None or not _is_taken(failure) or not await _cleared_late(move):
+            break
+        failure = await _transfer(move, moves, transfer)
+    if failure is None:
+        await _finish(move)
+    else:
+        await _settle(move, moves, failure, paused)
+
+
+async def _transfer(move: Move, moves: Moves, transfer: Callable[[Any, Any], None]) -> BaseException | None:
+    """Let libvirt move it; returns what went wrong."""
     try:
-        async with move.source.dedicated(reuse=True) as sending, move.target.dedicated(reuse=True) as receiving:
+        async with move.source.dedicated() as sending, move.target.dedicated() as receiving:
 
             def run(connection: Any) -> None:
                 with receiving.held() as target_connection:
@@ -290,63 +286,67 @@ async def _move_running(move: Move, source: Sight, moves: Moves) -> None:
 
             await _watch_transfer(move, sending, receiving, run)
     except (libvirt.libvirtError, OpenQrmError, ConnectionError) as error:
-        failure = error
+        return error
     except asyncio.CancelledError:
         # Out of time. The connections are cut, which ends the migration; make sure of it, then clear up.
         await asyncio.shield(_abandon(move, moves))
         raise
-    if failure is None:
-        await _finish(move)
-    else:
-        await _settle(move, moves, failure, paused)
+    return None
+
+
+def _is_taken(failure: BaseException) -> bool:
+    """Whether the target has a domain of that name by now, although it had none before."""
+    return isinstance(failure, libvirt.libvirtError) and "is already active" in str(failure)
+
+
+async def _cleared_late(move: Move) -> bool:
+    """Clear away what a migration that was given up brought to the target only now; False if it must not be."""
+    side, _places = await _judge(move)
+    if side is not RunsOn.SOURCE:
+        return False
+    try:
+        await _clear_target(move)
+    except OpenQrmError as error:
+        _log.warning("could not clear up before %s: %s", move.doing, error)
+        return False
+    return True
 
 
 async def _watch_transfer(move: Move, sending: Session, receiving: Session, transfer: Callable[[Any], None]) -> None:
     """Run the transfer in its thread, report how far it is, and abort it when it is to be cancelled."""
     task = asyncio.ensure_future(sending.run(transfer, None))
     clock = move.source.clock
-    polls = aborts = best = 0
+    polls = best = 0
     moved, moved_at = -1, clock.monotonic()
     stuck = False
     try:
-        while not await _ends_first(task, clock.sleep(_POLL_SECONDS)):
-            if polls % _LOOK_POLLS == 0:
-                # libvirt may answer only once the migration is at its end: nobody waits for that then.
-                reading = asyncio.ensure_future(_statistics(move))
-                if await _ends_first(task, reading):
-                    break
-                statistics = reading.result()
-                best = max(best, percent_of(statistics) or 0)
-                await move.work.progress(best, "moving memory and disks")
-                if statistics and moved_bytes(statistics) != moved:
-                    moved, moved_at = moved_bytes(statistics), clock.monotonic()
+        while not task.done():
+            pause = asyncio.ensure_future(move.source.clock.sleep(_POLL_SECONDS))
+            await asyncio.wait({task, pause}, return_when=asyncio.FIRST_COMPLETED)
+            pause.cancel()
+            if task.done():
+                break
+            statistics = await _statistics(move)
+            best = max(best, percent_of(statistics) or 0)
+            await move.work.progress(best, "moving memory and disks")
+            if statistics and moved_bytes(statistics) != moved:
+                moved, moved_at = moved_bytes(statistics), clock.monotonic()
             # QEMU itself would wait a quarter of an hour for a target that fell silent.
             stuck = stuck or receiving.lost or clock.monotonic() - moved_at > _STALLED_SECONDS
             if stuck or move.work.cancelled.is_set():
-                if aborts % _ABORT_AGAIN_POLLS == 0:
+                if polls % _ABORT_AGAIN_POLLS == 0:
                     await _abort_job(move)
-                aborts += 1
-            polls += 1
+                polls += 1
         await task
     finally:
         if not task.done():
             task.cancel()
 
 
-async def _ends_first(task: "asyncio.Future[None]", other: Awaitable[Any]) -> bool:
-    """Whether `task` ends before `other`, which is cancelled then."""
-    waiting = asyncio.ensure_future(other)
-    try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-    return task.done()
-
-
 async def _statistics(move: Move) -> dict[str, object]:
     def read(connection: Any) -> dict[str, object]:
         try:
-            return dict(need_domain(connection, move.partition).jobStats())
+            return dict(need(connection, move.partition).domain.jobStats())
         except libvirt.libvirtError:
             return {}
 
@@ -358,10 +358,10 @@ async def _statistics(move: Move) -> dict[str, object]:
 
 async def _abort_job(move: Move) -> None:
     def abort(connection: Any) -> None:
-        domain = find_domain(connection, move.partition.id)
-        if domain is not None:
+        sight = look(connection, move.partition.id)
+        if sight is not None:
             with contextlib.suppress(libvirt.libvirtError):
-                domain.abortJob()
+                sight.domain.abortJob()
 
     with contextlib.suppress(OpenQrmError):
         await move.source.call("abort the migration", abort)
@@ -460,13 +460,12 @@ async def _finish(move: Move) -> None:
             undefine(sight.domain)
         return Place.ABSENT
 
-    def release(connection: Any) -> Sight:
+    def release(connection: Any) -> None:
         sight = need(connection, partition)
         marks = sight.marks or Marks(partition.epoch)
         if marks.held == HELD_RUNNING and place_of(sight) is Place.HELD:
             sight.domain.resume()
         write_marks(sight, Marks(partition.epoch, marks.making, None, marks.guest_vcpus))
-        return sight
 
     try:
         place = await move.source.call(f"give up {called(partition)}", leave, DESTROY_SECONDS)
@@ -480,13 +479,20 @@ async def _finish(move: Move) -> None:
     if place is Place.ACTIVE:
         raise MigrationError(_contradiction(move, place, Place.HELD), RunsOn.UNKNOWN)
     try:
-        found = await move.target.call(f"let {called(partition)} go on", release)
+        await move.target.call(f"let {called(partition)} go on", release)
+        found = await _sight(move.target, partition)
     except OpenQrmError as error:
         raise MigrationError(
             f"{called(partition)} left host '{move.source.host.name}', but its new host cannot be asked: {error}. "
             "Repeat the migration.",
             RunsOn.TARGET,
         ) from error
+    if found is None or found.marks is None or found.marks.epoch != partition.epoch:
+        raise MigrationError(
+            f"{called(partition)} left host '{move.source.host.name}' and is not on '{move.target.host.name}' as it "
+            "should be. Look at both hosts.",
+            RunsOn.UNKNOWN,
+        )
     await _clear_source(move, found)
 
 

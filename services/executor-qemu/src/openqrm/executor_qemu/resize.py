@@ -1,6 +1,5 @@
 """Memory by the balloon, vCPUs by hot-plug or by the guest agent; both for the next start, too."""
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -13,16 +12,13 @@ from openqrm.driver.capabilities import Work
 from openqrm.executor_qemu.connection import HostLink
 from openqrm.executor_qemu.domain_reading import is_emulated, parse_xml, read_size
 from openqrm.executor_qemu.domain_xml import with_size
-from openqrm.executor_qemu.domains import LIVE, Sight, called, need, need_domain, write_marks
+from openqrm.executor_qemu.domains import LIVE, Sight, called, need, write_marks
 from openqrm.executor_qemu.errors import code_of
 from openqrm.executor_qemu.metadata import Marks
 from openqrm.executor_qemu.pinning import check_pins, pin_live
 
 KIB_PER_MIB = 1024
-_FIRST_POLL_SECONDS = 0.005
-_LAST_POLL_SECONDS = 0.25
-"""libvirt knows the memory of a guest by QEMU's events, which are waited for; each look without one waits longer."""
-_SLOWER = 1.5
+_POLL_SECONDS = 0.05
 _CLOSE_ENOUGH_KIB = 1024
 _VCPU_SECONDS = 60.0
 _AGENT_CHANNEL = "devices/channel/target[@name='org.qemu.guest_agent.0']"
@@ -69,7 +65,7 @@ async def _resize_memory(link: HostLink, partition: PartitionDefinition, sight: 
     doing = f"change the memory of {called(partition)}"
 
     def actual(connection: Any) -> int:
-        return int(need_domain(connection, partition).info()[2])
+        return int(need(connection, partition).domain.info()[2])
 
     before = await link.call(doing, actual)
     if abs(before - wanted) < _CLOSE_ENOUGH_KIB:
@@ -78,40 +74,26 @@ async def _resize_memory(link: HostLink, partition: PartitionDefinition, sight: 
         raise WrongStateError(f"{called(partition)} is paused, so its guest cannot give back memory: unpause it first.")
 
     def inflate(kib: int) -> Any:
-        return lambda connection: need_domain(connection, partition).setMemoryFlags(kib, LIVE)
+        return lambda connection: need(connection, partition).domain.setMemoryFlags(kib, LIVE)
 
-    pause = _FIRST_POLL_SECONDS
-    with link.listening() as news:
-        await link.call(doing, inflate(wanted))
-        # A guest may give back memory slowly; only one that stands still is given up.
-        seen, since = before, link.clock.monotonic()
-        while True:
-            now = await link.call(doing, actual)
-            if abs(now - wanted) < _CLOSE_ENOUGH_KIB:
-                return
-            if now != seen:
-                seen, since = now, link.clock.monotonic()
-            if link.clock.monotonic() - since > link.settings.balloon_timeout_seconds:
-                break
-            await _until_news(link, news, pause)
-            pause = min(pause * _SLOWER, _LAST_POLL_SECONDS)
-    # Else it would shrink at any later time, when the guest's driver comes up.
-    await link.call(doing, inflate(seen))
-    raise DriverError(
-        f"The guest of {called(partition)} stopped at {seen // KIB_PER_MIB} MiB on the way to "
-        f"{partition.memory_mib} MiB: its balloon driver does not react, or it cannot spare more. Wait until "
-        "it has started up, install virtio-balloon in it, or resize it while it is stopped."
-    )
-
-
-async def _until_news(link: HostLink, news: "asyncio.Queue[Any]", seconds: float) -> None:
-    """Wait until something happens on the host, for so long at the most."""
-    tasks = asyncio.ensure_future(news.get()), asyncio.ensure_future(link.clock.sleep(seconds))
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
+    await link.call(doing, inflate(wanted))
+    # A guest may give back memory slowly; only one that stands still is given up.
+    seen, since = before, link.clock.monotonic()
+    while True:
+        now = await link.call(doing, actual)
+        if abs(now - wanted) < _CLOSE_ENOUGH_KIB:
+            return
+        if now != seen:
+            seen, since = now, link.clock.monotonic()
+        if link.clock.monotonic() - since > link.settings.balloon_timeout_seconds:
+            # Else it would shrink at any later time, when the guest's driver comes up.
+            await link.call(doing, inflate(seen))
+            raise DriverError(
+                f"The guest of {called(partition)} stopped at {seen // KIB_PER_MIB} MiB on the way to "
+                f"{partition.memory_mib} MiB: its balloon driver does not react, or it cannot spare more. Wait until "
+                "it has started up, install virtio-balloon in it, or resize it while it is stopped."
+            )
+        await link.clock.sleep(_POLL_SECONDS)
 
 
 # ----------------------------------------------------------------------------------------------------- vCPUs
@@ -145,7 +127,7 @@ async def _resize_vcpus(link: HostLink, partition: PartitionDefinition, sight: S
 
 
 def _plug(connection: Any, partition: PartitionDefinition) -> None:
-    domain = need_domain(connection, partition)
+    domain = need(connection, partition).domain
     domain.setVcpusFlags(partition.vcpus, LIVE)
     if partition.cpu_pins:
         pin_live(connection, partition, domain, partition.vcpus)
@@ -154,7 +136,7 @@ def _plug(connection: Any, partition: PartitionDefinition) -> None:
 async def _unplug(link: HostLink, partition: PartitionDefinition, doing: str) -> None:
     def run(connection: Any) -> bool:
         try:
-            need_domain(connection, partition).setVcpusFlags(partition.vcpus, LIVE)
+            need(connection, partition).domain.setVcpusFlags(partition.vcpus, LIVE)
         except libvirt.libvirtError as error:
             if code_of(error) == libvirt.VIR_ERR_OPERATION_TIMEOUT:
                 return False
@@ -173,7 +155,7 @@ async def _ask_agent(link: HostLink, partition: PartitionDefinition, sight: Sigh
     answers = channel is not None and channel.get("state") == "connected"
 
     def run(connection: Any) -> bool:
-        domain = need_domain(connection, partition)
+        domain = need(connection, partition).domain
         domain.agentSetResponseTimeout(link.settings.agent_timeout_seconds, 0)
         try:
             domain.setVcpusFlags(partition.vcpus, libvirt.VIR_DOMAIN_VCPU_GUEST)

@@ -1,5 +1,6 @@
 """The volumes of a partition's own disks: made, looked for, deleted."""
 
+from collections.abc import Callable
 from typing import Any
 
 import libvirt
@@ -21,7 +22,10 @@ _CLONE_BYTES_PER_SECOND = 10 * MIB
 """A disk slower than this is treated as hanging."""
 _CLONE_BASE_SECONDS = 120.0
 _REFRESH_SECONDS = 60.0
-_REFRESH_ATTEMPTS = 20
+_BUSY_ATTEMPTS = 20
+_BUSY_WAIT_SECONDS = 0.5
+_BUSY = ("asynchronous jobs", "still being allocated")
+"""What libvirt says of a pool or a volume that another call, maybe one that was given up, is still at work on."""
 
 
 def volume_of(partition: PartitionDefinition, disk: DiskDefinition) -> str:
@@ -32,25 +36,35 @@ def volume_of(partition: PartitionDefinition, disk: DiskDefinition) -> str:
     return volume_name(partition.id, disk.id, source.format)
 
 
-async def refresh_pool(link: HostLink) -> None:
-    """Let the host's libvirt see files that came into the pool without it."""
-    path = link.host.connection.storage_path
+async def _once_idle(
+    link: HostLink, doing: str, function: Callable[[Any], object], timeout: float | None = None
+) -> None:
+    """Call libvirt once nothing else is at work on the pool or the volume."""
 
-    def refresh(connection: Any) -> bool:
+    def attempt(connection: Any) -> bool:
         try:
-            ensure_pool(connection, path).refresh(0)
+            function(connection)
         except libvirt.libvirtError as error:
-            if "asynchronous jobs" in str(error):
+            if any(words in str(error) for words in _BUSY):
                 return False
             raise
         return True
 
-    for _ in range(_REFRESH_ATTEMPTS):
-        if await link.call(f"read the folder {path}", refresh, _REFRESH_SECONDS):
+    for _ in range(_BUSY_ATTEMPTS):
+        if await link.call(doing, attempt, timeout):
             return
-        await link.clock.sleep(0.5)
+        await link.clock.sleep(_BUSY_WAIT_SECONDS)
     raise TemporaryError(
-        f"The storage pool {path} on host '{link.host.name}' is busy making volumes.", retry_after=RETRY_BUSY_SECONDS
+        f"Could not {doing} on host '{link.host.name}': its storage is busy with something else.",
+        retry_after=RETRY_BUSY_SECONDS,
+    )
+
+
+async def refresh_pool(link: HostLink) -> None:
+    """Let the host's libvirt see files that came into the pool without it."""
+    path = link.host.connection.storage_path
+    await _once_idle(
+        link, f"read the folder {path}", lambda connection: ensure_pool(connection, path).refresh(0), _REFRESH_SECONDS
     )
 
 
@@ -91,7 +105,7 @@ async def make_disk_volume(link: HostLink, partition: PartitionDefinition, disk:
     source, name = disk.source, volume_of(partition, disk)
     path = link.host.connection.storage_path
     doing = f"make the volume of disk {disk.target} of {called(partition)}"
-    await link.call(f"{doing} anew", lambda connection: delete_volume(ensure_pool(connection, path), name))
+    await _once_idle(link, f"{doing} anew", lambda connection: delete_volume(ensure_pool(connection, path), name))
     if isinstance(source, BlankDisk):
         size, layout = source.size_mib * MIB, source.format.value
         await link.call(doing, lambda connection: make_volume(ensure_pool(connection, path), name, layout, size))
@@ -147,4 +161,4 @@ async def delete_volumes(
         for name in names:
             delete_volume(pool, name)
 
-    await link.call(f"delete the volumes of {called(partition)}", delete)
+    await _once_idle(link, f"delete the volumes of {called(partition)}", delete)
