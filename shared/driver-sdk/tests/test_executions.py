@@ -29,7 +29,7 @@ from openqrm.contracts.execution import (
     ExecutionProgressed,
     RunsOn,
 )
-from openqrm.contracts.host import HostConnection
+from openqrm.contracts.host import HostConnection, HostObserved
 from openqrm.contracts.ids import new_id
 from openqrm.contracts.states import ObservedState
 from openqrm.driver.manifest import load_manifest
@@ -273,6 +273,18 @@ async def test_a_failed_migration_says_where_it_is(bench: Any, side: RunsOn) -> 
         assert failed.observed is None
     else:
         assert failed.observed is not None
+
+
+async def test_after_a_failed_migration_both_hosts_are_told_whole(bench: Any) -> None:
+    first, second = await bench.ready("h1", "h2")
+    await bench.inventory.until(lambda: len(bench.inventory.heard(HostObserved)) == 2)
+    partition = await bench.run(first, name="x !migrate-ends-on=unknown")
+    failed = await bench.inventory.failure(bench.migration(first, second, partition))
+
+    def told_since() -> set[UUID]:
+        return {told.host_id for told in bench.inventory.heard(HostObserved) if told.observed_at >= failed.ended_at}
+
+    await bench.inventory.until(lambda: told_since() == {first.id, second.id})
 
 
 async def test_a_migration_that_is_timed_out_is_looked_for(bench: Any) -> None:

@@ -18,6 +18,7 @@ from openqrm.contracts.execution import (
     ExecuteCancelOperation,
     ExecuteEnrolHost,
     ExecuteMigratePartition,
+    ExecutionFailed,
     HostExecution,
     PartitionExecution,
 )
@@ -111,6 +112,14 @@ class Executions:
             await self._outcomes.publish(outcome)
         finally:
             self._running.discard(running)
+        if isinstance(command, ExecuteMigratePartition) and isinstance(outcome, ExecutionFailed):
+            self._show_both(command)
+
+    def _show_both(self, command: ExecuteMigratePartition) -> None:
+        """What either host shows after the report settles who has the partition; nothing older counts."""
+        for host_id in (command.host_id, command.target_host_id):
+            if supervisor := self._hosts.get(host_id):
+                supervisor.read_anew()
 
     async def cancel(self, command: ExecuteCancelOperation, delivery: Delivery) -> None:
         """Ask a running migration to end; when none runs here or anywhere, it has ended already and all is well."""

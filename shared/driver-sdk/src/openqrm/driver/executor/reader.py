@@ -27,12 +27,16 @@ class HostReader:
         self._settings = settings
         self._facts: HostFacts | None = None
         self._partitions: dict[UUID, ObservedPartition] = {}
-        self._told_at: float | None = None
+        self._told_at = clock.monotonic()
+        self._wish = 1
+        """Counts how often everything was to be told."""
+        self._read_for = self._told_for = 0
+        """Which wish the last reading, and the last that was told, began after."""
         self._notes: dict[UUID, tuple[float, ObservedPartition | None]] = {}
 
     def begin(self) -> None:
-        """The host was connected (again): the next reading is told whole."""
-        self._told_at = None
+        """The host was connected (again), say: the next reading that begins is told whole."""
+        self._wish += 1
 
     def note(self, partition_id: UUID, observed: ObservedPartition | None) -> None:
         """A partition was seen outside of a reading, and that is told by others."""
@@ -48,6 +52,7 @@ class HostReader:
         Raises what the driver raises, TimeoutError when it takes too long.
         """
         began, observed_at = self._clock.monotonic(), self._clock.now()
+        self._read_for = self._wish
         with self._deadlines.limit(self._settings.observe_timeout):
             facts = await self._driver.read_facts(host)
             seen = {partition.id: partition for partition in await self._driver.observe(host)}
@@ -59,7 +64,7 @@ class HostReader:
             else:
                 seen[partition_id] = noted
         self._notes = {key: note for key, note in self._notes.items() if note[0] >= began}
-        due = self._told_at is None or began - self._told_at >= self._settings.full_observation_interval
+        due = self._told_for < self._read_for or began - self._told_at >= self._settings.full_observation_interval
         if not due and seen == self._partitions and self._facts and comparable(facts) == comparable(self._facts):
             return None
         return HostObserved(host_id=host.id, facts=facts, partitions=tuple(seen.values()), observed_at=observed_at)
@@ -73,7 +78,7 @@ class HostReader:
                 self._partitions.pop(partition_id, None)
             else:
                 self._partitions[partition_id] = noted
-        self._told_at = self._clock.monotonic()
+        self._told_at, self._told_for = self._clock.monotonic(), self._read_for
 
 
 def comparable(facts: HostFacts) -> HostFacts:

@@ -89,6 +89,8 @@ class HostSupervisor:
         self._reader = HostReader(around.driver, around.clock, around.deadlines, around.settings)
         self._told_lost = False
         """Whether what was told may be lost."""
+        self._read_now = False
+        """Whether somebody waits for a reading that is newer than now."""
         self._reconnect = False
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -124,6 +126,12 @@ class HostSupervisor:
     def tell_again(self) -> None:
         """Tell what it told last once more, and everything on the host with it: it may have been lost."""
         self._told_lost = True
+        self._reader.begin()
+        self.wake()
+
+    def read_anew(self) -> None:
+        """Read the host and tell everything on it, whether it is news or not; at the latest once it is connected."""
+        self._read_now = True
         self._reader.begin()
         self.wake()
 
@@ -189,6 +197,8 @@ class HostSupervisor:
                     self._told_lost = False
                     self._told, next_reading = None, now
                     await self._tell("connected")
+                if self._read_now:
+                    self._read_now, next_reading = False, now
                 if watch and watch.done():
                     if lost := self._why_ended(watch):
                         return lost
