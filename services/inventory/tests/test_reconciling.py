@@ -391,6 +391,22 @@ async def test_a_migration_of_which_nobody_knows_the_end(plane, name, host, othe
     assert plane.world.runs_on(view.id) == [plane.fake(host)]
 
 
+async def test_a_host_that_does_not_have_it_shows_that_as_well(plane, name, host, other):
+    """A partition at rest is only known to be on its old host once the new one was seen without it."""
+    slow = f"{name} !migrate-slow=30"
+    await plane.make(slow, host=host.name)
+    await lose_sight_of(plane, slow, MigratePartition(partition=slow, host=other.name, live=False))
+    for place in (other, host):
+        plane.fake(place).lose()
+    await plane.clock.sleep(0.3)
+    for place in (other, host):
+        plane.fake(place).find()
+    await state(plane, slow, "stopped")
+    after = await plane.partition(slow)
+    assert (after.host_id, after.target_host_id) == (host.id, None)
+    assert ((await plane.host(host.name)).partitions, (await plane.host(other.name)).partitions) == (1, 0)
+
+
 async def test_a_migration_that_went_well_after_it_was_given_up(plane, name, host, other):
     slow = f"{name} !migrate-slow=1"
     view = await plane.make(slow, host=host.name, start=True)

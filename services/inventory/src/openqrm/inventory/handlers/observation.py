@@ -144,7 +144,9 @@ async def _compare_all(
     """Compare everything that is seen with everything that should be there, and note the strangers."""
     seen = {each.id: each for each in observed}
     known = {partition.id: partition for partition in await tx.partitions.on_host(host.id)}
-    known |= {partition.id: partition for partition in await tx.partitions.with_ids(seen.keys() - known.keys())}
+    # Also what is on its way here and is not seen: that shows which side has it.
+    others = (seen.keys() | set(await tx.partitions.ids_moving_to(host.id))) - known.keys()
+    known |= {partition.id: partition for partition in await tx.partitions.with_ids(others)}
     networks = await tx.networks(nic.network_id for partition in known.values() for nic in partition.nics)
     strange = {partition_id for partition_id in seen if not _is_ours(known.get(partition_id), host)}
     for partition_id, partition in sorted(known.items()):
