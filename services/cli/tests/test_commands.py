@@ -255,4 +255,4 @@ async def test_the_shell_completes_names(cli) -> None:
     cli.env |= asked
     process = await cli.start()
     out, _ = await process.communicate()
-    assert "web" in out.decode()
+    assert "web one" in out.decode()

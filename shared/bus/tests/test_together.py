@@ -251,7 +251,7 @@ async def test_signs_of_life_are_given_of_what_waits(server, teller, monkeypatch
     async with server.jetstream() as js:
         config = (await js.consumer_info(EVENTS, INVENTORY)).config
         await js.add_consumer(EVENTS, config.evolve(ack_wait=1.0))
-    monkeypatch.setattr("openqrm.bus.consumer.ACK_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr("openqrm.bus.consumer.SIGN_OF_LIFE_SECONDS", 0.3)
     heard = Hearing()
     heard.free.clear()
     await tell(teller, *(seen(f"{number}", number) for number in range(20)))

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from openqrm.bus.delivery import Delivery, GiveUp, delivery_of, id_of, judge
 from openqrm.bus.envelope import kind_of, wire_size
 from openqrm.bus.keyed import KeyedLock
-from openqrm.bus.lanes import Lanes, Together, Waiting
-from openqrm.bus.streams import ACK_WAIT_SECONDS, Durable
+from openqrm.bus.lanes import SIGN_OF_LIFE_SECONDS, Lanes, Together, Waiting
+from openqrm.bus.streams import Durable
 from openqrm.contracts.dead_letter import DeadLetter, MessageDeadLettered
 from openqrm.contracts.errors import InvalidError, Problem, ProblemCode, TemporaryError
 from openqrm.contracts.ids import new_id
@@ -152,7 +152,7 @@ class Consumer:
     async def _show_life(self, message: Msg) -> None:
         """Keep a message that takes long from being given to another replica."""
         while True:
-            await self.bus.clock.sleep(ACK_WAIT_SECONDS / 3)
+            await self.bus.clock.sleep(SIGN_OF_LIFE_SECONDS)
             await message.in_progress()
 
     # -------------------------------------------------------------------------------------------- many

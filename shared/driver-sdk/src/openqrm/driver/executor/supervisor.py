@@ -126,8 +126,7 @@ class HostSupervisor:
     def tell_again(self) -> None:
         """Tell what it told last once more, and everything on the host with it: it may have been lost."""
         self._told_lost = True
-        self._reader.begin()
-        self.wake()
+        self.read_anew()
 
     def read_anew(self) -> None:
         """Read the host and tell everything on it, whether it is news or not; at the latest once it is connected."""
@@ -194,8 +193,7 @@ class HostSupervisor:
             while not self._reconnect:
                 now = clock.monotonic()
                 if self._told_lost:
-                    self._told_lost = False
-                    self._told, next_reading = None, now
+                    self._told, self._told_lost = None, False
                     await self._tell("connected")
                 if self._read_now:
                     self._read_now, next_reading = False, now
