@@ -13,8 +13,7 @@ from pathlib import Path
 import httpx
 from support.control_plane import QUICK_EXECUTOR, ControlPlane
 
-from openqrm.bus import bus as bus_module
-from openqrm.bus import streams
+from openqrm.bus import consumer, lanes, streams
 
 REDELIVERY_SECONDS = 5.0
 """What a killed replica had in hand goes to another one after so long; 30 s outside of these tests."""
@@ -22,8 +21,8 @@ START_SECONDS = 90.0
 
 _PROGRAM = f"""\
 import runpy, sys
-import openqrm.bus.bus, openqrm.bus.streams
-openqrm.bus.bus.ACK_WAIT_SECONDS = openqrm.bus.streams.ACK_WAIT_SECONDS = {REDELIVERY_SECONDS}
+import openqrm.bus.streams
+openqrm.bus.streams.ACK_WAIT_SECONDS = {REDELIVERY_SECONDS}  # what follows from it is worked out by later imports
 runpy.run_module(sys.argv[1], run_name="__main__")
 """
 _MODULES = {
@@ -124,7 +123,8 @@ async def quick_redelivery(plane: ControlPlane) -> AsyncIterator[None]:
 
 
 async def _provision(plane: ControlPlane, ack_wait_seconds: float) -> None:
-    streams.ACK_WAIT_SECONDS = bus_module.ACK_WAIT_SECONDS = ack_wait_seconds
+    streams.ACK_WAIT_SECONDS = ack_wait_seconds
+    consumer.SIGN_OF_LIFE_SECONDS = lanes.SIGN_OF_LIFE_SECONDS = ack_wait_seconds / 3
     provisioner = plane.bus("provisioner")
     await provisioner.connect()
     await streams.provision(provisioner.js, ["fake"])
